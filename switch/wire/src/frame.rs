@@ -1,0 +1,366 @@
+//! A frame with its offsets and metadata, and the only place where header bytes of a frame are changed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::{ChecksumState, DropReason, GsoKind, L3, L4, Mac, Meta, Parsed, checksum};
+
+/// One frame on its way: bytes, offsets, metadata.
+///
+/// The bytes are lent and can be changed only by the setters, so the offsets stay true and the checksums right.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    bytes: &'a mut [u8],
+    parsed: Parsed,
+    meta: Meta,
+}
+
+impl<'a> Frame<'a> {
+    /// Parses a frame and checks that its metadata speaks of the same packet.
+    ///
+    /// # Errors
+    /// As [`Parsed::parse`]; [`DropReason::BadVnetHeader`] if segmentation is asked for another protocol or family than
+    /// the frame's.
+    #[inline]
+    pub fn parse(meta: Meta, bytes: &'a mut [u8]) -> Result<Frame<'a>, DropReason> {
+        let parsed = Parsed::parse(bytes)?;
+        if let Some(gso) = meta.gso {
+            let right = match gso.kind {
+                GsoKind::Tcp4 => parsed.l3 == L3::Ipv4 && parsed.l4 == L4::Tcp,
+                GsoKind::Tcp6 => parsed.l3 == L3::Ipv6 && parsed.l4 == L4::Tcp,
+                GsoKind::Udp => parsed.l4 == L4::Udp,
+            };
+            let starts = matches!(meta.checksum, ChecksumState::Partial { start, .. } if start == parsed.l4_start);
+            if !right || !starts || parsed.fragment.is_some() {
+                return Err(DropReason::BadVnetHeader);
+            }
+        }
+        Ok(Frame { bytes, parsed, meta })
+    }
+
+    /// The offsets.
+    pub fn parsed(&self) -> &Parsed {
+        &self.parsed
+    }
+
+    /// The metadata.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The whole frame.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// The network-layer packet without the link's padding.
+    pub fn packet(&self) -> &[u8] {
+        &self.bytes[usize::from(self.parsed.l3_start)..self.parsed.end as usize]
+    }
+
+    /// The transport header and its payload; empty if there is none.
+    pub fn segment(&self) -> &[u8] {
+        &self.bytes[usize::from(self.parsed.l4_start)..self.parsed.end as usize]
+    }
+
+    /// The transport's payload. A UDP datagram's ends where its own length says.
+    pub fn payload(&self) -> &[u8] {
+        let start = usize::from(self.parsed.payload_start);
+        let mut end = self.parsed.end as usize;
+        if self.parsed.l4 == L4::Udp && self.parsed.fragment.is_none() {
+            end = end.min(usize::from(self.parsed.l4_start) + usize::from(self.word(4)));
+        }
+        &self.bytes[start..end.max(start)]
+    }
+
+    /// Destination MAC address.
+    pub fn dst_mac(&self) -> Mac {
+        self.mac(0)
+    }
+
+    /// Source MAC address.
+    pub fn src_mac(&self) -> Mac {
+        self.mac(6)
+    }
+
+    fn mac(&self, at: usize) -> Mac {
+        let mut mac = [0; 6];
+        mac.copy_from_slice(&self.bytes[at..at + 6]);
+        Mac(mac)
+    }
+
+    /// Source IP address; `None` if not IP.
+    pub fn src_ip(&self) -> Option<IpAddr> {
+        self.ip(12, 8)
+    }
+
+    /// Destination IP address; `None` if not IP.
+    pub fn dst_ip(&self) -> Option<IpAddr> {
+        self.ip(16, 24)
+    }
+
+    fn ip(&self, v4: usize, v6: usize) -> Option<IpAddr> {
+        let packet = &self.bytes[usize::from(self.parsed.l3_start)..];
+        match self.parsed.l3 {
+            L3::Ipv4 => {
+                let octets: [u8; 4] = packet[v4..v4 + 4].try_into().ok()?;
+                Some(Ipv4Addr::from(octets).into())
+            }
+            L3::Ipv6 => {
+                let octets: [u8; 16] = packet[v6..v6 + 16].try_into().ok()?;
+                Some(Ipv6Addr::from(octets).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Time to live or hop limit; 0 if not IP.
+    pub fn ttl(&self) -> u8 {
+        let start = usize::from(self.parsed.l3_start);
+        match self.parsed.l3 {
+            L3::Ipv4 => self.bytes[start + 8],
+            L3::Ipv6 => self.bytes[start + 7],
+            _ => 0,
+        }
+    }
+
+    /// Source port of TCP or UDP, or the identifier of an ICMP echo; 0 if there is none.
+    pub fn src_port(&self) -> u16 {
+        match self.parsed.l4 {
+            L4::Tcp | L4::Udp => self.word(0),
+            L4::Icmp | L4::Icmpv6 => self.echo_id(),
+            _ => 0,
+        }
+    }
+
+    /// Destination port of TCP or UDP, or the identifier of an ICMP echo; 0 if there is none.
+    pub fn dst_port(&self) -> u16 {
+        match self.parsed.l4 {
+            L4::Tcp | L4::Udp => self.word(2),
+            L4::Icmp | L4::Icmpv6 => self.echo_id(),
+            _ => 0,
+        }
+    }
+
+    fn echo_id(&self) -> u16 {
+        if self.segment().len() >= 8 { self.word(4) } else { 0 }
+    }
+
+    /// A big-endian word of the transport header.
+    fn word(&self, at: usize) -> u16 {
+        let at = usize::from(self.parsed.l4_start) + at;
+        u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+
+    /// Whether the sum over the IPv4 header is right. True for anything that is not IPv4.
+    pub fn ipv4_checksum_ok(&self) -> bool {
+        if self.parsed.l3 != L3::Ipv4 {
+            return true;
+        }
+        let packet = self.packet();
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        checksum::sum(&packet[..header]) == 0xffff
+    }
+
+    /// Whether the transport checksum is right, or need not be looked at: partial, vouched for, absent (UDP over IPv4),
+    /// not covering this fragment alone, or of a protocol that has none here.
+    pub fn transport_checksum_ok(&self) -> bool {
+        if self.meta.checksum != ChecksumState::Complete || self.parsed.fragment.is_some() {
+            return true;
+        }
+        let segment = self.segment();
+        let covered = match self.parsed.l4 {
+            L4::Tcp => segment,
+            L4::Udp if self.word(6) == 0 => return self.parsed.l3 == L3::Ipv4,
+            L4::Udp => &segment[..usize::from(self.word(4))],
+            L4::Icmp => return checksum::sum(segment) == 0xffff,
+            L4::Icmpv6 => segment,
+            L4::Other | L4::None | L4::Malformed => return true,
+        };
+        let (Some(src), Some(dst)) = (self.src_ip(), self.dst_ip()) else { return true };
+        let pseudo = checksum::pseudo_header(src, dst, self.parsed.protocol, covered.len() as u32);
+        checksum::add(pseudo, checksum::sum(covered)) == 0xffff
+    }
+
+    /// Sets the destination MAC address.
+    pub fn set_dst_mac(&mut self, mac: Mac) {
+        self.bytes[..6].copy_from_slice(&mac.0);
+    }
+
+    /// Sets the source MAC address.
+    pub fn set_src_mac(&mut self, mac: Mac) {
+        self.bytes[6..12].copy_from_slice(&mac.0);
+    }
+
+    /// Takes one from the time to live or hop limit. Returns what is left; at 0 nothing is changed.
+    pub fn decrement_ttl(&mut self) -> u8 {
+        let start = usize::from(self.parsed.l3_start);
+        let ttl = self.ttl();
+        if ttl == 0 {
+            return 0;
+        }
+        match self.parsed.l3 {
+            L3::Ipv4 => {
+                let protocol = self.bytes[start + 9];
+                let (old, new) = ([ttl, protocol], [ttl - 1, protocol]);
+                self.bytes[start + 8] = ttl - 1;
+                self.patch(start + 10, &old, &new);
+            }
+            L3::Ipv6 => self.bytes[start + 7] = ttl - 1,
+            _ => {}
+        }
+        ttl - 1
+    }
+
+    /// Sets the source IP address. An address of the other family changes nothing.
+    pub fn set_src_ip(&mut self, ip: IpAddr) {
+        self.set_ip(ip, 12, 8);
+    }
+
+    /// Sets the destination IP address. An address of the other family changes nothing.
+    pub fn set_dst_ip(&mut self, ip: IpAddr) {
+        self.set_ip(ip, 16, 24);
+    }
+
+    fn set_ip(&mut self, ip: IpAddr, v4: usize, v6: usize) {
+        let start = usize::from(self.parsed.l3_start);
+        match (self.parsed.l3, ip) {
+            (L3::Ipv4, IpAddr::V4(new)) => {
+                let at = start + v4;
+                let mut old = [0; 4];
+                old.copy_from_slice(&self.bytes[at..at + 4]);
+                self.bytes[at..at + 4].copy_from_slice(&new.octets());
+                self.patch(start + 10, &old, &new.octets());
+                self.patch_transport_address(&old, &new.octets());
+            }
+            (L3::Ipv6, IpAddr::V6(new)) => {
+                let at = start + v6;
+                let mut old = [0; 16];
+                old.copy_from_slice(&self.bytes[at..at + 16]);
+                self.bytes[at..at + 16].copy_from_slice(&new.octets());
+                self.patch_transport_address(&old, &new.octets());
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets the source port of TCP or UDP, or the identifier of an ICMP echo.
+    pub fn set_src_port(&mut self, port: u16) {
+        self.set_port(port, 0);
+    }
+
+    /// Sets the destination port of TCP or UDP, or the identifier of an ICMP echo.
+    pub fn set_dst_port(&mut self, port: u16) {
+        self.set_port(port, 2);
+    }
+
+    fn set_port(&mut self, port: u16, at: usize) {
+        let at = match self.parsed.l4 {
+            L4::Tcp | L4::Udp => usize::from(self.parsed.l4_start) + at,
+            L4::Icmp | L4::Icmpv6 if self.segment().len() >= 8 => usize::from(self.parsed.l4_start) + 4,
+            _ => return,
+        };
+        let old = [self.bytes[at], self.bytes[at + 1]];
+        let new = port.to_be_bytes();
+        self.bytes[at..at + 2].copy_from_slice(&new);
+        // A partial checksum covers the pseudo header only, and ports are not in it.
+        if let (false, Some(field)) = (self.is_partial(), self.transport_field()) {
+            self.patch_field(field, &old, &new);
+        }
+    }
+
+    /// Lowers the MSS option of a TCP SYN to `mss`; leaves a lower one, a missing one and any other segment alone.
+    ///
+    /// Returns the old value if it was changed.
+    pub fn clamp_mss(&mut self, mss: u16) -> Option<u16> {
+        const SYN: u8 = 0x02;
+        let start = usize::from(self.parsed.l4_start);
+        if self.parsed.l4 != L4::Tcp || self.bytes[start + 13] & SYN == 0 {
+            return None;
+        }
+        let end = usize::from(self.parsed.payload_start);
+        let mut at = start + 20;
+        while at < end {
+            match self.bytes[at] {
+                0 => return None,
+                1 => at += 1,
+                kind => {
+                    let len = usize::from(*self.bytes[..end].get(at + 1)?);
+                    if len < 2 || at + len > end {
+                        return None;
+                    }
+                    if kind == 2 && len == 4 {
+                        let old = u16::from_be_bytes([self.bytes[at + 2], self.bytes[at + 3]]);
+                        if old <= mss {
+                            return None;
+                        }
+                        // The option may stand at an odd offset: patch the aligned words that hold it.
+                        let from = start + ((at + 2 - start) & !1);
+                        let to = (from + 4).min(end);
+                        let mut before = [0; 4];
+                        before[..to - from].copy_from_slice(&self.bytes[from..to]);
+                        self.bytes[at + 2..at + 4].copy_from_slice(&mss.to_be_bytes());
+                        let mut after = [0; 4];
+                        after[..to - from].copy_from_slice(&self.bytes[from..to]);
+                        if !self.is_partial() {
+                            self.patch_field(start + 16, &before, &after);
+                        }
+                        return Some(old);
+                    }
+                    at += len;
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether the transport header's own checksum is partial. A partial checksum of an inner header (a tunnel) says
+    /// nothing of the outer one.
+    fn is_partial(&self) -> bool {
+        matches!(self.meta.checksum, ChecksumState::Partial { start, .. } if start == self.parsed.l4_start)
+    }
+
+    /// Offset in the frame of the transport's checksum field; `None` if there is none to keep right.
+    fn transport_field(&self) -> Option<usize> {
+        let start = usize::from(self.parsed.l4_start);
+        match self.parsed.l4 {
+            L4::Tcp => Some(start + 16),
+            L4::Udp => Some(start + 6),
+            L4::Icmp | L4::Icmpv6 => Some(start + 2),
+            L4::Other | L4::None | L4::Malformed => None,
+        }
+    }
+
+    /// After a change of address: the transport checksum covers it through the pseudo header (not ICMP for IPv4).
+    fn patch_transport_address(&mut self, old: &[u8], new: &[u8]) {
+        if self.parsed.l4 == L4::Icmp {
+            return;
+        }
+        let Some(field) = self.transport_field() else { return };
+        if self.is_partial() {
+            let now = u16::from_be_bytes([self.bytes[field], self.bytes[field + 1]]);
+            let patched = checksum::update_partial(now, old, new);
+            self.bytes[field..field + 2].copy_from_slice(&patched.to_be_bytes());
+        } else {
+            self.patch_field(field, old, new);
+        }
+    }
+
+    /// Patches a complete transport checksum, minding UDP's two special values.
+    fn patch_field(&mut self, field: usize, old: &[u8], new: &[u8]) {
+        if self.parsed.l4 != L4::Udp {
+            self.patch(field, old, new);
+        } else if self.bytes[field..field + 2] != [0, 0] {
+            self.patch(field, old, new);
+            if self.bytes[field..field + 2] == [0, 0] {
+                self.bytes[field..field + 2].copy_from_slice(&[0xff, 0xff]);
+            }
+        }
+    }
+
+    /// Patches a complete checksum.
+    fn patch(&mut self, field: usize, old: &[u8], new: &[u8]) {
+        let now = u16::from_be_bytes([self.bytes[field], self.bytes[field + 1]]);
+        let patched = checksum::update_bytes(now, old, new);
+        self.bytes[field..field + 2].copy_from_slice(&patched.to_be_bytes());
+    }
+}
