@@ -1,1 +1,37 @@
-//! Under construction.
+//! The `user` uplink: each flow of a container becomes a socket of the host, so no privilege is needed.
+//!
+//! # Theory of operation
+//!
+//! The gateway hands over each frame that leaves the network, checked and with its TTL lowered. A frame of a known flow
+//! goes to that flow's socket. A frame that begins one is looked at by [`Policy`]: where may this container go, and
+//! where does that lead (a question to the gateway's DNS port leads to the host's resolver). Then the host opens a socket
+//! and the flow is put into a bounded table ([`Limits`]); what is refused is said to the container as a router would.
+//!
+//! * TCP: the SYN is answered only after the host connected, so "connected" in the container means connected. See
+//!   `tcp` for the engine.
+//! * UDP: one connected socket a flow; datagrams keep their boundaries.
+//! * ICMP echo: an unprivileged ping socket of the host really sends the request; its reply, or the error that came
+//!   instead, goes back. Nothing is forged.
+//!
+//! The engine does no I/O: [`Host`] is a trait. [`Sockets`] is the real one, over mio; a test scripts its own. Frames for
+//! containers go to an [`Emit`]. [`Relay::poll`] is called once a turn: it sends owed acknowledgements (one a flow and
+//! turn, not one a frame), continues flows whose share of the last turn was used up, and lets timers end.
+//!
+//! What is changed on the way, because a socket is between: the TTL of what comes from the outside is 64; DF is set; the
+//! type of service, IP options, and TCP options of the other end do not pass; urgent data stays in line. Fragments are
+//! not taken (a named drop).
+#![forbid(unsafe_code)]
+
+mod datagram;
+mod host;
+mod policy;
+mod relay;
+mod sockets;
+mod table;
+mod tcp;
+
+pub use host::{Host, HostError, HostIcmp, Proto, Readiness};
+pub use policy::{Allow, DNS_PORT, Policy};
+pub use relay::{Config, FlowView, Refusal, Relay};
+pub use sockets::{SetPeekOffset, Sockets};
+pub use table::{FlowId, Limits};

@@ -1,6 +1,7 @@
 //! A frame with its offsets and metadata, and the only place where header bytes of a frame are changed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Deref, DerefMut};
 
 use crate::{ChecksumState, DropReason, GsoKind, L3, L4, Mac, Meta, Parsed, checksum};
 
@@ -8,21 +9,27 @@ use crate::{ChecksumState, DropReason, GsoKind, L3, L4, Mac, Meta, Parsed, check
 ///
 /// The bytes are lent and can be changed only by the setters, so the offsets stay true and the checksums right.
 #[derive(Debug)]
-pub struct Frame<'a> {
-    bytes: &'a mut [u8],
+pub struct FrameOf<B> {
+    bytes: B,
     parsed: Parsed,
     meta: Meta,
 }
 
-impl<'a> Frame<'a> {
+/// A frame whose headers may be changed.
+pub type Frame<'a> = FrameOf<&'a mut [u8]>;
+
+/// A frame that is only looked at.
+pub type FrameRef<'a> = FrameOf<&'a [u8]>;
+
+impl<B: Deref<Target = [u8]>> FrameOf<B> {
     /// Parses a frame and checks that its metadata speaks of the same packet.
     ///
     /// # Errors
     /// As [`Parsed::parse`]; [`DropReason::BadVnetHeader`] if segmentation is asked for another protocol or family than
     /// the frame's.
     #[inline]
-    pub fn parse(meta: Meta, bytes: &'a mut [u8]) -> Result<Frame<'a>, DropReason> {
-        let parsed = Parsed::parse(bytes)?;
+    pub fn parse(meta: Meta, bytes: B) -> Result<Self, DropReason> {
+        let parsed = Parsed::parse(&bytes)?;
         if let Some(gso) = meta.gso {
             let right = match gso.kind {
                 GsoKind::Tcp4 => parsed.l3 == L3::Ipv4 && parsed.l4 == L4::Tcp,
@@ -34,7 +41,7 @@ impl<'a> Frame<'a> {
                 return Err(DropReason::BadVnetHeader);
             }
         }
-        Ok(Frame { bytes, parsed, meta })
+        Ok(Self { bytes, parsed, meta })
     }
 
     /// The offsets.
@@ -49,7 +56,7 @@ impl<'a> Frame<'a> {
 
     /// The whole frame.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes
+        &self.bytes
     }
 
     /// The network-layer packet without the link's padding.
@@ -181,6 +188,9 @@ impl<'a> Frame<'a> {
         checksum::add(pseudo, checksum::sum(covered)) == 0xffff
     }
 
+}
+
+impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
     /// Sets the destination MAC address.
     pub fn set_dst_mac(&mut self, mac: Mac) {
         self.bytes[..6].copy_from_slice(&mac.0);
@@ -193,22 +203,38 @@ impl<'a> Frame<'a> {
 
     /// Takes one from the time to live or hop limit. Returns what is left; at 0 nothing is changed.
     pub fn decrement_ttl(&mut self) -> u8 {
+        let Some(left) = self.ttl().checked_sub(1) else { return 0 };
+        self.set_ttl(left);
+        left
+    }
+
+    /// Sets the time to live or hop limit.
+    pub fn set_ttl(&mut self, ttl: u8) {
         let start = usize::from(self.parsed.l3_start);
-        let ttl = self.ttl();
-        if ttl == 0 {
-            return 0;
-        }
         match self.parsed.l3 {
             L3::Ipv4 => {
                 let protocol = self.bytes[start + 9];
-                let (old, new) = ([ttl, protocol], [ttl - 1, protocol]);
-                self.bytes[start + 8] = ttl - 1;
-                self.patch(start + 10, &old, &new);
+                let old = [self.bytes[start + 8], protocol];
+                self.bytes[start + 8] = ttl;
+                self.patch(start + 10, &old, &[ttl, protocol]);
             }
-            L3::Ipv6 => self.bytes[start + 7] = ttl - 1,
+            L3::Ipv6 => self.bytes[start + 7] = ttl,
             _ => {}
         }
-        ttl - 1
+    }
+
+    /// Sets the type of an ICMP message of either family; anything else is left alone.
+    pub fn set_icmp_type(&mut self, kind: u8) {
+        if !matches!(self.parsed.l4, L4::Icmp | L4::Icmpv6) {
+            return;
+        }
+        let at = usize::from(self.parsed.l4_start);
+        let old = [self.bytes[at], self.bytes[at + 1]];
+        let new = [kind, old[1]];
+        self.bytes[at] = kind;
+        if let (false, Some(field)) = (self.is_partial(), self.transport_field()) {
+            self.patch_field(field, &old, &new);
+        }
     }
 
     /// Sets the source IP address. An address of the other family changes nothing.
@@ -345,10 +371,15 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Patches a complete transport checksum, minding UDP's two special values.
+    /// Patches a complete transport checksum, minding UDP's two special values, and that an ICMP message may be all
+    /// zeros: then the two zeros of ones' complement differ, and patching cannot tell which one is right.
     fn patch_field(&mut self, field: usize, old: &[u8], new: &[u8]) {
         if self.parsed.l4 != L4::Udp {
             self.patch(field, old, new);
+            if self.parsed.l4 == L4::Icmp && self.bytes[field..field + 2] == [0, 0] {
+                let check = checksum::checksum(0, self.segment());
+                self.bytes[field..field + 2].copy_from_slice(&check.to_be_bytes());
+            }
         } else if self.bytes[field..field + 2] != [0, 0] {
             self.patch(field, old, new);
             if self.bytes[field..field + 2] == [0, 0] {
@@ -362,5 +393,34 @@ impl<'a> Frame<'a> {
         let now = u16::from_be_bytes([self.bytes[field], self.bytes[field + 1]]);
         let patched = checksum::update_bytes(now, old, new);
         self.bytes[field..field + 2].copy_from_slice(&patched.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build;
+
+    fn echo(id: u16, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let link = build::Link { src: Mac([2; 6]), dst: Mac([4; 6]) };
+        let (src, dst) = (Ipv4Addr::new(10, 0, 0, 2).into(), Ipv4Addr::new(10, 0, 0, 1).into());
+        let [hi, lo] = id.to_be_bytes();
+        build::icmp(&mut out, link, build::Ip { src, dst, ttl: 1, tos: 0, id: 0 }, 8, 0, [hi, lo, 0, 0], body);
+        out
+    }
+
+    #[test]
+    fn ip_5_ttl_and_icmp_type_keep_both_checksums_right_even_when_all_else_is_zero() {
+        for (id, body) in [(0, &[][..]), (0, &[0; 56]), (7, b"hello"), (0xfff7, &[0, 0]), (0xf7ff, &[])] {
+            let mut bytes = echo(id, body);
+            let mut frame = Frame::parse(Meta::PLAIN, &mut bytes).unwrap();
+            frame.set_icmp_type(0);
+            frame.set_ttl(64);
+            assert_eq!((frame.ttl(), frame.segment()[0]), (64, 0));
+            assert!(frame.ipv4_checksum_ok() && frame.transport_checksum_ok(), "id {id:#x}");
+            assert_eq!((frame.decrement_ttl(), frame.ttl()), (63, 63));
+            assert!(frame.ipv4_checksum_ok());
+        }
     }
 }

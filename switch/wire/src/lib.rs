@@ -33,7 +33,7 @@ mod time;
 
 pub use addr::Mac;
 pub use drop::{DropCounters, DropReason};
-pub use frame::Frame;
+pub use frame::{Frame, FrameOf, FrameRef};
 pub use journey::{Journey, Kind, Recorded, Stage, Step, Unheard};
 pub use meta::{ChecksumState, Gso, GsoKind, Meta, VNET_HEADER_LEN};
 pub use parse::{Fragment, L3, L4, Parsed, Vlan, ethertype, protocol};

@@ -1,0 +1,369 @@
+//! The pipeline.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use tapswitch_dhcp as dhcp;
+use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Service};
+use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
+use tapswitch_switch::{self as switch, FdbEntry, PortConfig, PortCounters, Switch};
+use tapswitch_wire::{
+    DropCounters, DropReason, Frame, Instant, Journey, L4, Mac, Meta, PortId, Stage, Step, Verdict, render,
+};
+
+use crate::lan::{Lan, Ports, deliver};
+
+/// UDP ports of DHCP servers and clients.
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
+
+/// The way out.
+pub struct Uplink<H> {
+    /// Where containers may go.
+    pub policy: Policy,
+    /// How many flows there may be.
+    pub limits: Limits,
+    /// The host's sockets.
+    pub host: H,
+}
+
+/// What a network is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its addresses.
+    pub subnet: Ipv4Net,
+    /// The gateway's address.
+    pub gateway: Ipv4Addr,
+    /// MTU of its ports.
+    pub mtu: u16,
+    /// Whether its containers are kept from each other.
+    pub isolate: bool,
+    /// How long a DHCP lease lasts.
+    pub lease_time: Duration,
+    /// Whether the gateway answers DNS questions, so that DHCP says so.
+    pub dns: bool,
+    /// Domains that DHCP clients are told to append.
+    pub search: Vec<String>,
+}
+
+impl Config {
+    /// MAC address of the gateway.
+    pub fn gateway_mac(&self) -> Mac {
+        Mac::from_ipv4(self.gateway)
+    }
+}
+
+/// One network.
+pub struct Network<H> {
+    config: Config,
+    switch: Switch,
+    gateway: Gateway,
+    dhcp: dhcp::Server,
+    relay: Option<Relay<H>>,
+    /// Scratch space: where a frame of a container goes, and where one of the gateway goes.
+    targets: Vec<PortId>,
+    lan_targets: Vec<PortId>,
+}
+
+impl<H: Host> Network<H> {
+    /// A network without containers. `wall` is UNIX time in seconds at `now`, `secret` seeds what must not be guessed.
+    pub fn new(config: Config, uplink: Option<Uplink<H>>, secret: u64, now: Instant, wall: u64) -> Network<H> {
+        let mac = config.gateway_mac();
+        let mut switch = Switch::new(switch::Config::default());
+        switch.add_port(PortId::GATEWAY, PortConfig { mtu: config.mtu, isolated: false });
+        switch.pin(mac, PortId::GATEWAY);
+        let relay = uplink.map(|uplink| {
+            let relay = relay::Config { mac, mtu: config.mtu, policy: uplink.policy, limits: uplink.limits };
+            Relay::new(relay, uplink.host)
+        });
+        let mut services = vec![Service::Dhcp];
+        if let Some(relay) = &relay {
+            services.extend(relay.served_ports().map(Service::Port));
+        }
+        let gateway = nat::Config {
+            mac,
+            ip: config.gateway,
+            subnet: config.subnet,
+            mtu: config.mtu,
+            uplink: relay.is_some(),
+            services,
+            verify_source: true,
+        };
+        let dhcp = dhcp::Config {
+            lease_time: config.lease_time,
+            max_lease_time: config.lease_time.max(Duration::from_secs(24 * 3600)),
+            mtu: config.mtu,
+            dns: if config.dns { vec![config.gateway] } else { Vec::new() },
+            search: config.search.clone(),
+            // A network without a way out has no router to speak of.
+            routers: if relay.is_some() { vec![config.gateway] } else { Vec::new() },
+            ..dhcp::Config::new(config.subnet, config.gateway, mac)
+        };
+        Network {
+            switch,
+            gateway: Gateway::new(gateway, secret),
+            dhcp: dhcp::Server::new(dhcp, now, wall),
+            relay,
+            config,
+            targets: Vec::new(),
+            lan_targets: Vec::new(),
+        }
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Attaches a container.
+    pub fn add_port(&mut self, port: PortId) {
+        self.switch.add_port(port, PortConfig { mtu: self.config.mtu, isolated: self.config.isolate });
+    }
+
+    /// Detaches a container: everything that was known of it goes. `ip` is its address, if there is one to forget.
+    pub fn remove_port(&mut self, port: PortId, ip: Option<Ipv4Addr>, now: Instant, record: &mut impl FnMut(&[u8])) {
+        self.switch.remove_port(port);
+        self.dhcp.port_gone(port, now, record);
+        if let Some(relay) = &mut self.relay {
+            relay.port_gone(port);
+        }
+        if let Some(ip) = ip {
+            self.gateway.forget(ip);
+        }
+    }
+
+    /// Takes one frame of a container all the way.
+    #[expect(clippy::too_many_arguments, reason = "everything that one frame needs on its way")]
+    pub fn rx(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        bytes: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+        record: &mut impl FnMut(&[u8]),
+    ) -> Verdict {
+        journey.note(|| Step::looked_up(Stage::Port, format!("came in by port {port}: {}", render(&meta, bytes))));
+        let verdict = self.run(port, meta, bytes, now, journey, ports, record).unwrap_or_else(Verdict::Drop);
+        journey.note(|| {
+            Step::decided(Stage::Verdict, match verdict {
+                Verdict::Forward(to) => format!("forwarded to port {to}"),
+                Verdict::Flood { ports } => format!("flooded to {ports} ports"),
+                Verdict::Reply => "taken in by the gateway".to_string(),
+                Verdict::Relay => "handed to the uplink".to_string(),
+                Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
+            })
+        });
+        verdict
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that one frame needs on its way")]
+    fn run(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        bytes: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+        record: &mut impl FnMut(&[u8]),
+    ) -> Result<Verdict, DropReason> {
+        let mut frame = match Frame::parse(meta, bytes) {
+            Ok(frame) if is_rogue_dhcp(&frame) => {
+                self.switch.dropped(port, DropReason::DhcpFromClient);
+                return Err(DropReason::DhcpFromClient);
+            }
+            Ok(frame) => frame,
+            Err(reason) => {
+                self.switch.dropped(port, reason);
+                return Err(reason);
+            }
+        };
+        let mut targets = std::mem::take(&mut self.targets);
+        let decided = self.switch.decide(port, &frame, now, journey, &mut targets);
+        let result = decided.and_then(|()| match targets[..] {
+            [PortId::GATEWAY] => {
+                let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
+                if let Verdict::Drop(reason) = verdict {
+                    self.switch.dropped(port, reason);
+                }
+                Ok(verdict)
+            }
+            [to] => deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to)),
+            _ => {
+                let mut sent = 0;
+                // The gateway may turn the frame into its answer, so it comes last.
+                for to in targets.iter().filter(|to| **to != PortId::GATEWAY) {
+                    sent += u32::from(deliver(&mut self.switch, ports, *to, frame.meta(), frame.bytes()).is_ok());
+                }
+                if targets.contains(&PortId::GATEWAY) {
+                    sent += 1;
+                    if let Verdict::Drop(reason) = self.at_gateway(port, &mut frame, now, journey, ports, record) {
+                        self.switch.dropped(PortId::GATEWAY, reason);
+                    }
+                }
+                Ok(Verdict::Flood { ports: sent })
+            }
+        });
+        self.targets = targets;
+        result
+    }
+
+    /// The gateway's port got the frame.
+    fn at_gateway(
+        &mut self,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+        record: &mut impl FnMut(&[u8]),
+    ) -> Verdict {
+        self.switch.sent(PortId::GATEWAY, frame.bytes().len());
+        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        match self.gateway.handle(frame, now, journey, &mut lan) {
+            Outcome::Reply => Verdict::Reply,
+            Outcome::Dhcp => match self.dhcp.handle(port, frame, now, journey, record, &mut lan) {
+                Ok(()) => Verdict::Reply,
+                Err(reason) => Verdict::Drop(reason),
+            },
+            Outcome::Uplink => {
+                let Some(relay) = &mut self.relay else { return Verdict::Drop(DropReason::NoRoute) };
+                match relay.handle(port, frame, now, journey, &mut lan) {
+                    Ok(()) => Verdict::Relay,
+                    Err(Refusal { reason, unreachable }) => {
+                        if let Some(code) = unreachable {
+                            // What cannot be said (too often, or about an error) is counted by its own reason.
+                            if let Err(reason) = self.gateway.icmp_error(frame, icmp_error(code), now, &mut lan) {
+                                lan.switch.dropped(PortId::GATEWAY, reason);
+                            }
+                        }
+                        Verdict::Drop(reason)
+                    }
+                }
+            }
+            Outcome::Drop(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Something became possible on a socket of the uplink.
+    pub fn host_event(&mut self, flow: FlowId, ready: Readiness, now: Instant, ports: &mut impl Ports) {
+        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        if let Some(relay) = &mut self.relay {
+            relay.host_event(flow, ready, now, &mut lan);
+        }
+    }
+
+    /// Once a turn: lets the uplink send what it owes, and all timers end that are due.
+    pub fn poll(&mut self, now: Instant, ports: &mut impl Ports, record: &mut impl FnMut(&[u8])) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if is_due(self.switch.deadline()) {
+            self.switch.poll(now);
+        }
+        if is_due(self.dhcp.deadline()) {
+            self.dhcp.poll(now, record);
+        }
+        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        if is_due(self.gateway.deadline()) {
+            self.gateway.poll(now, &mut lan);
+        }
+        if let Some(relay) = &mut self.relay
+            && (relay.is_busy() || is_due(relay.deadline()))
+        {
+            relay.poll(now, &mut lan);
+        }
+    }
+
+    /// Whether something is left to be sent this very moment.
+    pub fn is_busy(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::is_busy)
+    }
+
+    /// When [`Network::poll`] has something to do although nothing comes.
+    pub fn deadline(&self) -> Option<Instant> {
+        let relay = self.relay.as_ref().and_then(Relay::deadline);
+        [self.switch.deadline(), self.dhcp.deadline(), self.gateway.deadline(), relay].into_iter().flatten().min()
+    }
+
+    /// Says to the LAN where the gateway is.
+    pub fn announce(&mut self, now: Instant) {
+        self.gateway.announce(now);
+    }
+
+    /// The address service.
+    pub fn dhcp(&mut self) -> &mut dhcp::Server {
+        &mut self.dhcp
+    }
+
+    /// Leases and reservations.
+    pub fn leases(&self, now: Instant) -> Vec<dhcp::LeaseView> {
+        self.dhcp.leases(now)
+    }
+
+    /// Stations and the ports they stand behind.
+    pub fn fdb(&self, now: Instant) -> Vec<FdbEntry> {
+        self.switch.fdb(now)
+    }
+
+    /// The gateway's neighbours.
+    pub fn neighbours(&self, now: Instant) -> Vec<NeighbourView> {
+        self.gateway.neighbours(now)
+    }
+
+    /// Flows through the uplink.
+    pub fn flows(&self, now: Instant) -> Vec<FlowView> {
+        self.relay.as_ref().map(|relay| relay.flows(now)).unwrap_or_default()
+    }
+
+    /// Number of flows through the uplink.
+    pub fn flow_count(&self) -> usize {
+        self.relay.as_ref().map_or(0, Relay::len)
+    }
+
+    /// The host's side of the uplink.
+    pub fn host(&mut self) -> Option<&mut H> {
+        self.relay.as_mut().map(Relay::host)
+    }
+
+    /// Counters of a port; `None` if it is not attached.
+    pub fn counters(&self, port: PortId) -> Option<&PortCounters> {
+        self.switch.counters(port)
+    }
+
+    /// Drops at the gateway's own port: of the switch, of packets that waited for a neighbour, and of what came from the
+    /// outside.
+    pub fn gateway_drops(&self) -> DropCounters {
+        let mut drops = self.gateway.late_drops().clone();
+        drops.add(self.switch.stray_drops());
+        if let Some(relay) = &self.relay {
+            drops.add(relay.drops());
+        }
+        if let Some(counters) = self.switch.counters(PortId::GATEWAY) {
+            drops.add(&counters.drops);
+        }
+        drops
+    }
+
+    /// Counts a drop that happened before the frame could be read.
+    pub fn dropped(&mut self, port: PortId, reason: DropReason) {
+        self.switch.dropped(port, reason);
+    }
+}
+
+/// Whether a container answers in place of the address service.
+fn is_rogue_dhcp(frame: &Frame<'_>) -> bool {
+    frame.parsed().l4 == L4::Udp && frame.src_port() == DHCP_SERVER && frame.dst_port() == DHCP_CLIENT
+}
+
+/// The error with this code of "destination unreachable".
+fn icmp_error(code: u8) -> IcmpError {
+    match code {
+        0 => IcmpError::NetUnreachable,
+        1 => IcmpError::HostUnreachable,
+        2 => IcmpError::ProtocolUnreachable,
+        3 => IcmpError::PortUnreachable,
+        _ => IcmpError::AdminProhibited,
+    }
+}

@@ -1,0 +1,332 @@
+//! The control API's JSON, version 1: what travels under `/v1/` over the daemon's unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/version` | [`Version`] |
+//! | `GET /v1/networks` | list of [`NetworkView`] |
+//! | `GET /v1/networks/NAME` | [`NetworkView`] |
+//! | `GET /v1/ports`, `/v1/fdb`, `/v1/arp`, `/v1/leases`, `/v1/flows`, `/v1/drops` (each with `?network=NAME`) | lists of the views below |
+//! | `GET /v1/stats` | [`StatsView`] |
+//! | `GET /v1/ports/NAME/journey` (with `?proto=tcp`, `udp`, `icmp` or `arp`) | [`JourneyView`], see below |
+//! | `POST /v1/attach` with [`AttachRequest`] | `101` and the hand-over below |
+//! | `DELETE /v1/ports/NAME` | `204` |
+//!
+//! Whatever is refused answers with a status of 400 or more and an [`ErrorBody`].
+//!
+//! # Attaching
+//!
+//! The daemon never enters a namespace: the client makes the TAP and hands its descriptor over. `POST /v1/attach` asks to
+//! upgrade the connection to `tapswitch-attach`. After the `101` both sides exchange lines of JSON: the daemon sends an
+//! [`AttachOffer`] (the address is reserved as long as the connection lives), the client makes the interface and sends an
+//! [`AttachTap`] with the descriptor as `SCM_RIGHTS` beside it, the daemon answers with an [`AttachResult`]. A connection
+//! that ends early leaves nothing behind.
+//!
+//! # Journeys
+//!
+//! `GET /v1/ports/NAME/journey` tells what every stage found out about the next matching frame that the container sends.
+//! The head of the answer comes as soon as the switch listens, so whatever is sent after it is not missed; the body comes
+//! when the frame has passed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tapswitch_wire::Mac;
+
+/// The protocol that `POST /v1/attach` upgrades to.
+pub const ATTACH_PROTOCOL: &str = "tapswitch-attach";
+
+/// What the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Why a request was refused: what was tried, why it failed, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The text, for people.
+    pub error: String,
+}
+
+/// Asks for a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// The network to join; the daemon's first one if absent.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// The container's name on the switch; the daemon makes one up if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The address it wants; the lowest free one if absent.
+    #[serde(default)]
+    pub ip: Option<Ipv4Addr>,
+    /// The MAC address it wants; derived from the IP address if absent.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Nothing is reserved: the container's own DHCP client will ask.
+    #[serde(default)]
+    pub dhcp: bool,
+}
+
+/// What the client configures on the interface it makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachOffer {
+    /// The network joined.
+    pub network: String,
+    /// The container's name on the switch.
+    pub name: String,
+    /// MAC address of the interface.
+    pub mac: Mac,
+    /// Address of the interface; absent if a DHCP client will ask for it.
+    pub ip: Option<Ipv4Addr>,
+    /// The network's subnet.
+    pub subnet: Ipv4Net,
+    /// Where the default route points.
+    pub gateway: Ipv4Addr,
+    /// Name servers for the container.
+    pub dns: Vec<Ipv4Addr>,
+    /// Domains that the container's resolver appends.
+    pub search: Vec<String>,
+    /// MTU of the interface.
+    pub mtu: u16,
+}
+
+/// Goes with the descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachTap {
+    /// The interface's name in the container.
+    pub interface: String,
+    /// Where it was made, in words: `pid 4711`, `netns blue`, `run: sh`.
+    pub target: String,
+}
+
+/// How attaching ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachResult {
+    /// The port works.
+    Attached(PortView),
+    /// It does not, and this is why.
+    Refused(String),
+}
+
+/// A network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkView {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub subnet: Ipv4Net,
+    /// The gateway's address.
+    pub gateway: Ipv4Addr,
+    /// The gateway's MAC address.
+    pub gateway_mac: Mac,
+    /// MTU of its ports.
+    pub mtu: u16,
+    /// `user` or `none`.
+    pub uplink: String,
+    /// Whether its containers are kept from each other.
+    pub isolate: bool,
+    /// Name servers that its containers are told.
+    pub dns: Vec<Ipv4Addr>,
+    /// The resolver of the host that DNS questions to the gateway go to.
+    pub resolver: Option<String>,
+    /// Destinations on the host that are allowed although they are denied by default.
+    pub allow: Vec<String>,
+    /// Number of attached containers.
+    pub ports: usize,
+    /// Number of addresses in use.
+    pub leases: usize,
+    /// Number of live flows through the uplink.
+    pub flows: usize,
+}
+
+/// Frames, bytes and drops of one port. Received is what the container sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersView {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent to the container.
+    pub tx_frames: u64,
+    /// Bytes sent to the container.
+    pub tx_bytes: u64,
+    /// Drops by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A port of a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// The container's name.
+    pub name: String,
+    /// The network it is on.
+    pub network: String,
+    /// The port's number; 0 is the gateway.
+    pub port: u32,
+    /// The interface's name in the container.
+    pub interface: String,
+    /// Where it was attached.
+    pub target: String,
+    /// The container's MAC address.
+    pub mac: Mac,
+    /// Its address, if it was set or leased.
+    pub ip: Option<Ipv4Addr>,
+    /// MTU of the port.
+    pub mtu: u16,
+    /// Whether super-frames pass.
+    pub offload: bool,
+    /// Seconds since it was attached.
+    pub age_s: u64,
+    /// What passed.
+    pub counters: CountersView,
+}
+
+/// An entry of the FDB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbView {
+    /// The network.
+    pub network: String,
+    /// The station.
+    pub mac: Mac,
+    /// The port it stands behind.
+    pub port: u32,
+    /// That port's container.
+    pub name: String,
+    /// Seconds since a frame came from it; absent for a static entry.
+    pub age_s: Option<u64>,
+}
+
+/// A neighbour of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArpView {
+    /// The network.
+    pub network: String,
+    /// The neighbour.
+    pub ip: IpAddr,
+    /// Its MAC address, if it is known.
+    pub mac: Option<Mac>,
+    /// `incomplete`, `reachable` or `stale`.
+    pub state: String,
+    /// Seconds since it was confirmed.
+    pub age_s: u64,
+}
+
+/// An address in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// The network.
+    pub network: String,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Who has it.
+    pub mac: Mac,
+    /// The container's name, for a reservation.
+    pub name: Option<String>,
+    /// The name that the DHCP client gave.
+    pub hostname: Option<String>,
+    /// `offered`, `bound`, `reserved`, `declined` or `released`.
+    pub state: String,
+    /// Seconds until it ends; absent for one that does not.
+    pub expires_s: Option<u64>,
+}
+
+/// A flow through the uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// The network.
+    pub network: String,
+    /// The container's name.
+    pub name: String,
+    /// `tcp`, `udp` or `icmp`.
+    pub proto: String,
+    /// The container's end.
+    pub src: String,
+    /// The other end, as the container sees it.
+    pub dst: String,
+    /// The other end, as the host reaches it, where that differs.
+    pub via: Option<String>,
+    /// State of the flow.
+    pub state: String,
+    /// Bytes from the container.
+    pub up_bytes: u64,
+    /// Bytes to the container.
+    pub down_bytes: u64,
+    /// Seconds since anything passed.
+    pub idle_s: u64,
+    /// Seconds until it is forgotten if nothing passes.
+    pub expires_s: Option<u64>,
+}
+
+/// Drops of one port for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// The network.
+    pub network: String,
+    /// The container's name; `gateway` for the network's own port.
+    pub name: String,
+    /// The reason's name.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+    /// What it means.
+    pub text: String,
+}
+
+/// What happened to one frame, stage by stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JourneyView {
+    /// The frame in one line, as it came in.
+    pub frame: String,
+    /// The container that sent it.
+    pub port: String,
+    /// What the stages say, in order.
+    pub steps: Vec<StepView>,
+    /// How it ended, in words.
+    pub verdict: String,
+}
+
+/// One finding of one stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// The stage's name: `port`, `parse`, `learn`, `lookup`, `neighbour`, `gateway`, `dhcp`, `route`, `nat`, `relay` or
+    /// `verdict`.
+    pub stage: String,
+    /// `looked-up`, `decided` or `changed`.
+    pub kind: String,
+    /// The finding, in words.
+    pub text: String,
+}
+
+/// The daemon's own figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsView {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Networks.
+    pub networks: usize,
+    /// Attached containers.
+    pub ports: usize,
+    /// Live flows through the uplinks.
+    pub flows: usize,
+    /// Turns of the poll loop.
+    pub turns: u64,
+    /// Turns that found nothing ready and slept.
+    pub sleeps: u64,
+    /// Frames received from containers.
+    pub rx_frames: u64,
+    /// Frames sent to containers.
+    pub tx_frames: u64,
+    /// Frames dropped.
+    pub drops: u64,
+}

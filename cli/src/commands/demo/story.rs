@@ -1,0 +1,173 @@
+//! How the demo speaks: numbered steps, each with what it is for and what came of it.
+
+use std::io::{self, IsTerminal};
+
+use crate::api::JourneyView;
+use crate::error::Error;
+use crate::output::print;
+
+const WIDTH: usize = 100;
+
+/// Tells the demo as it goes, or stays silent for those who want JSON at the end.
+#[derive(Debug)]
+pub(super) struct Story {
+    silent: bool,
+    bold: bool,
+    step: usize,
+    title: &'static str,
+}
+
+impl Story {
+    pub(super) fn new(silent: bool) -> Story {
+        let bold = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Story { silent, bold, step: 0, title: "" }
+    }
+
+    /// Begins a step: what will be seen, and why it is so.
+    pub(super) fn step(&mut self, title: &'static str, why: &str) -> Result<(), Error> {
+        self.step += 1;
+        self.title = title;
+        let (on, off) = if self.bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        self.print(&format!("\n{on}{}. {title}{off}\n{}", self.step, wrapped(why, "   ", "   ")))
+    }
+
+    /// Says what came of it.
+    pub(super) fn fact(&self, text: &str) -> Result<(), Error> {
+        self.print(&wrapped(text, "   * ", "     "))
+    }
+
+    /// Says something outside of the steps.
+    pub(super) fn remark(&self, text: &str) -> Result<(), Error> {
+        self.print(&wrapped(text, "", ""))
+    }
+
+    /// Tells the journey of a frame.
+    pub(super) fn journey(&self, journey: &JourneyView) -> Result<(), Error> {
+        self.print(&told(journey))
+    }
+
+    /// Where a failure happened.
+    pub(super) fn blame(&self, error: &Error) -> Error {
+        Error::failed(format!("the demo failed at step {}, {}: {error}", self.step, self.title))
+    }
+
+    fn print(&self, text: &str) -> Result<(), Error> {
+        if self.silent { Ok(()) } else { print(text) }
+    }
+}
+
+/// The stages of a journey, each with the question that it answers, and beneath it what it found.
+fn told(journey: &JourneyView) -> String {
+    let mut text = format!("\n   from {}: {}\n", journey.port, journey.frame);
+    let mut stage = "";
+    for step in &journey.steps {
+        if step.stage != stage {
+            stage = &step.stage;
+            text += &format!("   {stage:<10} {}\n", question(stage));
+        }
+        let kind = match step.kind.as_str() {
+            "looked-up" => "looked up",
+            other => other,
+        };
+        text += &wrapped(&step.text, &format!("   {:<10}   {kind:<10}", ""), &" ".repeat(26));
+    }
+    text + &wrapped(&journey.verdict, &format!("   {:<10} ", "verdict"), &" ".repeat(14))
+}
+
+/// What a stage is for.
+fn question(stage: &str) -> &'static str {
+    match stage {
+        "port" => "how did the frame get in, and how does it get out?",
+        "parse" => "where does each header begin? (read once, all later stages use the offsets)",
+        "learn" => "behind which port does its sender stand?",
+        "lookup" => "behind which port does its receiver stand?",
+        "neighbour" => "which MAC address has the next hop?",
+        "gateway" => "it is addressed to the router: is it a sound packet, and may it go on?",
+        "dhcp" => "who asks for an address, and which does he get?",
+        "route" => "which way out?",
+        "nat" => "as whom does it appear outside?",
+        "relay" => "which socket of the host carries this flow?",
+        "verdict" => "how did it end?",
+        _ => "",
+    }
+}
+
+/// Breaks text into lines: the first begins with `first`, the others with `rest`. A word that is too long stays whole.
+fn wrapped(text: &str, first: &str, rest: &str) -> String {
+    let mut lines = String::new();
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines += line.trim_end();
+            lines.push('\n');
+            line = rest.to_owned();
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line += word;
+        empty = false;
+    }
+    lines + line.trim_end() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::api::StepView;
+
+    #[test]
+    fn text_is_broken_between_words_and_hangs() {
+        let text = wrapped(&"word ".repeat(30), "   * ", "     ");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(lines[0].starts_with("   * word") && lines[1].starts_with("     word"), "{text}");
+        assert_eq!(wrapped(&"x".repeat(200), "* ", "  "), format!("* {}\n", "x".repeat(200)));
+        assert_eq!(wrapped("", "", ""), "\n");
+    }
+
+    #[test]
+    fn journey_names_each_stage_once_and_ends_with_the_verdict() {
+        let step = |stage: &str, kind: &str, text: &str| StepView {
+            stage: stage.into(),
+            kind: kind.into(),
+            text: text.into(),
+        };
+        let text = told(&JourneyView {
+            frame: "ARP".into(),
+            port: "red".into(),
+            steps: vec![
+                step("learn", "looked-up", "nobody yet"),
+                step("learn", "changed", "red is behind port 1"),
+                step("lookup", "decided", "flood"),
+            ],
+            verdict: "flooded to 1 port".into(),
+        });
+        assert_eq!(text.matches("learn").count(), 1, "{text}");
+        assert!(text.contains("looked up nobody yet") && text.contains("changed   red is behind port 1"), "{text}");
+        assert!(text.trim_end().ends_with("flooded to 1 port"), "{text}");
+    }
+
+    #[test]
+    fn every_stage_has_a_question() {
+        use tapswitch_wire::Stage;
+        for stage in [
+            Stage::Port,
+            Stage::Parse,
+            Stage::Learn,
+            Stage::Lookup,
+            Stage::Neighbour,
+            Stage::Gateway,
+            Stage::Dhcp,
+            Stage::Route,
+            Stage::Nat,
+            Stage::Relay,
+            Stage::Verdict,
+        ] {
+            assert!(!question(stage.name()).is_empty(), "{}", stage.name());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The verbs. Each takes its arguments, speaks to a daemon where it needs one, and prints its answer.
+
+mod attach;
+mod completions;
+mod demo;
+mod detach;
+mod ls;
+mod man;
+mod network;
+mod run;
+mod show;
+mod up;
+
+use crate::args::{Cli, Global, Verb};
+use crate::client::Client;
+use crate::daemon::socket_path;
+use crate::error::Error;
+
+pub(crate) use demo::agent::{VERB as AGENT_VERB, main as agent_main};
+
+/// Does what the command line says. Returns the status to exit with.
+pub fn execute(cli: Cli) -> Result<u8, Error> {
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Demo => return demo::execute(global),
+        Verb::Run(args) => return run::execute(global, &args),
+        Verb::Up(args) => up::execute(global, &args)?,
+        Verb::Attach(args) => attach::execute(global, &args)?,
+        Verb::Detach { name } => detach::execute(global, &name)?,
+        Verb::Ls => ls::execute(global)?,
+        Verb::Network(verb) => network::execute(global, &verb)?,
+        Verb::Show { what, network } => show::execute(global, what, network.as_deref())?,
+        Verb::Completions { shell } => completions::execute(shell)?,
+        Verb::Man { dir } => man::execute(dir.as_deref())?,
+    }
+    Ok(0)
+}
+
+/// A connection to the daemon that the options name.
+fn connect(global: &Global) -> Result<Client, Error> {
+    Client::connect(&socket_path(global.socket.as_deref())?)
+}

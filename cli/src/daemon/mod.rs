@@ -1,0 +1,156 @@
+//! The daemon: a poll thread that owns the networks, and a control thread that serves the API.
+//!
+//! # Life cycle
+//!
+//! [`Daemon::start`] binds the control socket first, so that a second daemon fails before it touches a lease file, then
+//! starts the poll thread, then the control thread. [`Daemon::stop`] (also on drop) goes the other way: no more requests,
+//! then no more frames, then the socket's file is removed. A third thread only waits for the poll thread, so that a
+//! poll thread which ends by itself is noticed ([`Daemon::ended`]) without anybody looking at it again and again.
+
+mod command;
+mod control;
+mod handover;
+mod journey;
+mod server;
+mod socket;
+pub mod worker;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::NetworkPlan;
+use crate::error::Error;
+
+pub use command::{Command, Refusal, Reply};
+pub use control::{Control, Gone};
+pub use socket::path as socket_path;
+use socket::ControlSocket;
+
+/// Connections of this process that the control thread has not taken up yet.
+const OWN_CONNECTIONS: usize = 16;
+
+/// How a daemon is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where it listens; none for a switch that only this process commands.
+    pub socket: Option<PathBuf>,
+    /// File (pcapng) that every frame to a container is recorded in.
+    pub capture: Option<PathBuf>,
+}
+
+/// A running daemon. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    control: Control,
+    connections: Option<mpsc::Sender<UnixStream>>,
+    control_thread: Option<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
+    ended: oneshot::Receiver<Error>,
+    socket: Option<ControlSocket>,
+}
+
+impl Daemon {
+    /// Starts the networks and the control API. When it returns, the socket accepts connections.
+    pub fn start(plans: Vec<NetworkPlan>, options: Options) -> Result<Daemon, Error> {
+        let socket = options.socket.as_deref().map(ControlSocket::bind).transpose()?;
+        let (control, worker) = worker::spawn(plans, options.capture).map_err(Error::Failed)?;
+        Daemon::with_worker(control, worker, socket)
+    }
+
+    fn with_worker(control: Control, worker: JoinHandle<()>, socket: Option<ControlSocket>) -> Result<Daemon, Error> {
+        let (end, ended) = oneshot::channel();
+        let (connections, incoming) = mpsc::channel(OWN_CONNECTIONS);
+        let watcher = spawn("watch", move || {
+            let how = if worker.join().is_ok() { "ended by itself" } else { "crashed" };
+            // Nobody listens when the daemon is being stopped.
+            let _ = end.send(Error::failed(format!("the switch {how}; see the messages above, and start it again")));
+        })?;
+        // From here on, whatever fails drops the daemon, which stops what runs.
+        let mut daemon = Daemon {
+            control: control.clone(),
+            connections: Some(connections),
+            control_thread: None,
+            watcher: Some(watcher),
+            ended,
+            socket,
+        };
+        daemon.start_control(control, incoming)?;
+        Ok(daemon)
+    }
+
+    fn start_control(&mut self, control: Control, incoming: mpsc::Receiver<UnixStream>) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::failed(format!("cannot start the control thread: {error}; try again"));
+        let listener = self.socket.as_ref().map(ControlSocket::listener).transpose().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let listener = {
+            let _inside = runtime.enter();
+            listener.map(UnixListener::from_std).transpose().map_err(failed)?
+        };
+        let thread = spawn("control", move || runtime.block_on(server::serve(control, listener, incoming)))?;
+        self.control_thread = Some(thread);
+        Ok(())
+    }
+
+    /// A connection to the control API from within this process, as if it came over the socket.
+    pub fn connect(&self) -> Result<UnixStream, Error> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Error::failed(format!("cannot connect to the switch of this process: {why}; try again"))
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
+        theirs.set_nonblocking(true).map_err(|error| failed(&error))?;
+        let connections = self.connections.as_ref().ok_or_else(|| failed(&Gone))?;
+        connections.try_send(theirs).map_err(|error| failed(&error))?;
+        Ok(ours)
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(ControlSocket::path)
+    }
+
+    /// Waits until the poll thread ends although nobody stopped it, and says how it did. May be asked once.
+    pub async fn ended(&mut self) -> Error {
+        match (&mut self.ended).await {
+            Ok(error) => error,
+            Err(gone) => Error::failed(format!("the switch has ended: {gone}")),
+        }
+    }
+
+    /// Stops it and waits until it has stopped.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.connections = None;
+        join(self.control_thread.take());
+        self.control.stop();
+        join(self.watcher.take());
+        self.socket = None;
+    }
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread
+        && thread.join().is_err()
+    {
+        tracing::error!("a thread of the daemon crashed; please report this");
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|error| Error::failed(format!("cannot start a thread ({name}): {error}; raise the limit (ulimit -u)")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The control thread's work: HTTP/1.1 with JSON on the control socket, each request turned into one command.
+//!
+//! *Limits.* [`MAX_CONNECTIONS`] connections at a time (further ones wait to be accepted), a body of [`MAX_BODY`] bytes,
+//! [`SLOW`] for a request's head and again for its body and answer. None of it can hold up the poll thread, which sees
+//! nothing but whole commands on a bounded channel.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::command::{Command, Refusal, Reply};
+use super::control::{Control, Gone};
+use super::handover;
+use super::journey::journey;
+use super::socket::may_command;
+use crate::api::{ATTACH_PROTOCOL, AttachRequest, ErrorBody, NetworkView, StatsView, Version};
+
+/// Connections served at a time.
+const MAX_CONNECTIONS: usize = 128;
+/// The largest body of a request.
+const MAX_BODY: usize = 16 * 1024;
+/// The largest head of a request; hyper wants at least this much.
+const MAX_HEAD: usize = 8 * 1024;
+/// How long a client may take to send a request's head, and then for the rest until it has its answer.
+const SLOW: Duration = Duration::from_secs(10);
+/// How long accepting rests after it failed, which is when descriptors have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A request that was not fulfilled: a status and an [`ErrorBody`].
+#[derive(Debug)]
+pub(crate) struct Failure(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorBody { error: self.1 })).into_response()
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Failure {
+        Failure(StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let status = match refusal {
+            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        };
+        Failure(status, refusal.to_string())
+    }
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// Accepts and serves connections until `incoming` is closed: those of the socket, if there is one, and those that come
+/// over `incoming`, whose other ends this process itself holds.
+pub(crate) async fn serve(
+    control: Control,
+    listener: Option<UnixListener>,
+    mut incoming: mpsc::Receiver<std::os::unix::net::UnixStream>,
+) {
+    let router = router(control);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = tokio::select! {
+            own = incoming.recv() => match own {
+                Some(stream) => match UnixStream::from_std(stream) {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        tracing::warn!("a connection from this process itself could not be served: {error}");
+                        continue;
+                    }
+                },
+                None => return,
+            },
+            stream = accept(listener.as_ref()) => stream,
+        };
+        tokio::spawn(serve_connection(stream, router.clone(), place));
+    }
+}
+
+/// The next connection of a process that may command the daemon; waits for ever if there is no listener.
+async fn accept(listener: Option<&UnixListener>) -> UnixStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match accept_one(listener).await {
+            Ok((stream, uid)) if may_command(uid) => return stream,
+            Ok((_, uid)) => tracing::warn!("uid {uid} tried to use the control socket and was turned away"),
+            Err(error) => {
+                tracing::warn!("a connection to the control socket could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &UnixListener) -> io::Result<(UnixStream, u32)> {
+    let (stream, _) = listener.accept().await?;
+    let uid = stream.peer_cred()?.uid();
+    Ok((stream, uid))
+}
+
+async fn serve_connection(stream: UnixStream, router: Router, place: OwnedSemaphorePermit) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(SLOW).max_buf_size(MAX_HEAD);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!("a control connection ended early: {error}");
+    }
+    drop(place);
+}
+
+pub(crate) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/networks", get(networks))
+        .route("/v1/networks/{name}", get(network))
+        .route("/v1/ports", get(|c, q| list(c, q, Command::Ports)))
+        .route("/v1/ports/{name}", delete(detach))
+        .route("/v1/ports/{name}/journey", get(journey))
+        .route("/v1/fdb", get(|c, q| list(c, q, Command::Fdb)))
+        .route("/v1/arp", get(|c, q| list(c, q, Command::Arp)))
+        .route("/v1/leases", get(|c, q| list(c, q, Command::Leases)))
+        .route("/v1/flows", get(|c, q| list(c, q, Command::Flows)))
+        .route("/v1/drops", get(|c, q| list(c, q, Command::Drops)))
+        .route("/v1/stats", get(stats))
+        .route("/v1/attach", post(attach))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(in_time))
+        .with_state(control)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let line = format!("{} {}", request.method(), request.uri().path());
+    match tokio::time::timeout(SLOW, next.run(request)).await {
+        Ok(response) => {
+            tracing::debug!("{line}: {}", response.status());
+            response
+        }
+        Err(_) => {
+            let text = format!("{line} took longer than {} s; try again", SLOW.as_secs());
+            Failure(StatusCode::REQUEST_TIMEOUT, text).into_response()
+        }
+    }
+}
+
+async fn unknown_path(request: Request) -> Failure {
+    let path = request.uri().path();
+    Failure(StatusCode::NOT_FOUND, format!("there is no {path} in version 1 of the API; see the paths under /v1/"))
+}
+
+async fn wrong_method(request: Request) -> Failure {
+    let text = format!("{} does not take {}", request.uri().path(), request.method());
+    Failure(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() })
+}
+
+async fn networks(State(control): State<Control>) -> Answer<Vec<NetworkView>> {
+    Ok(Json(control.ask(Command::Networks).await?))
+}
+
+async fn network(State(control): State<Control>, Path(name): Path<String>) -> Answer<NetworkView> {
+    let mut all = control.ask(Command::Networks).await?;
+    match all.iter().position(|network| network.name == name) {
+        Some(found) => Ok(Json(all.swap_remove(found))),
+        None => {
+            let known: Vec<&str> = all.iter().map(|network| network.name.as_str()).collect();
+            let text = format!("there is no network '{name}'; there are: {}", known.join(", "));
+            Err(Failure(StatusCode::NOT_FOUND, text))
+        }
+    }
+}
+
+/// What narrows a listing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Narrow {
+    network: Option<String>,
+}
+
+async fn list<T: Serialize>(
+    State(control): State<Control>,
+    narrow: Result<Query<Narrow>, QueryRejection>,
+    make: impl FnOnce(Option<String>, Reply<Result<Vec<T>, Refusal>>) -> Command,
+) -> Answer<Vec<T>> {
+    let Query(narrow) = narrow.map_err(|error| Failure(error.status(), error.body_text()))?;
+    Ok(Json(control.ask(|reply| make(narrow.network, reply)).await??))
+}
+
+async fn stats(State(control): State<Control>) -> Answer<StatsView> {
+    Ok(Json(control.ask(Command::Stats).await?))
+}
+
+async fn detach(State(control): State<Control>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
+    control.ask(|reply| Command::Detach(name, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn attach(State(control): State<Control>, mut request: Request) -> Result<Response, Failure> {
+    let asked = request.headers().get(header::UPGRADE).is_some_and(|protocol| protocol == ATTACH_PROTOCOL);
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked).ok_or_else(|| {
+        let text = format!("attaching hands a descriptor over; ask to upgrade the connection to {ATTACH_PROTOCOL}");
+        Failure(StatusCode::UPGRADE_REQUIRED, text)
+    })?;
+    let Json(wanted) = Json::<AttachRequest>::from_request(request, &())
+        .await
+        .map_err(|error: JsonRejection| Failure(error.status(), error.body_text()))?;
+    let (reserved, outcome) = oneshot::channel();
+    tokio::spawn(handover::attach(control, wanted, upgrade, reserved));
+    outcome.await.map_err(|_| Gone)???;
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(ATTACH_PROTOCOL));
+    Ok(response)
+}

@@ -1,0 +1,450 @@
+//! The API over a socket pair, against a poll thread that follows a script.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use tapswitch_link::pass;
+use tapswitch_wire::Mac;
+
+use super::*;
+use crate::api::*;
+use crate::client::Client;
+
+/// How long a test waits for what must happen.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+#[test]
+fn every_listing_goes_round() {
+    let daemon = scripted();
+    let mut client = daemon.client();
+    assert_eq!(client.version().unwrap().pid, std::process::id());
+    assert_eq!(client.networks().unwrap(), [network()]);
+    assert_eq!(client.network("default").unwrap(), network());
+    assert_eq!(client.ports(None).unwrap(), [port()]);
+    assert_eq!(client.ports(Some("default")).unwrap(), [port()]);
+    assert_eq!(client.fdb(None).unwrap(), []);
+    assert_eq!(client.arp(None).unwrap(), []);
+    assert_eq!(client.leases(None).unwrap(), []);
+    assert_eq!(client.flows(None).unwrap(), []);
+    assert_eq!(client.drops(None).unwrap(), []);
+    assert_eq!(client.stats().unwrap(), stats());
+    client.detach("web").unwrap();
+}
+
+#[test]
+fn refusals_come_through_with_their_text() {
+    let daemon = scripted();
+    let mut client = daemon.client();
+    let error = client.network("nowhere").unwrap_err();
+    assert_eq!(error, Error::failed("there is no network 'nowhere'; there are: default"));
+    let error = client.ports(Some("a/b c?&%")).unwrap_err();
+    assert_eq!(error, Error::failed("there is no network 'a/b c?&%'"));
+    let error = client.detach("x/../y").unwrap_err();
+    assert_eq!(error, Error::failed("there is no container 'x/../y'"));
+}
+
+#[test]
+fn a_journey_is_told_when_its_frame_has_passed() {
+    let daemon = scripted();
+    let listening = daemon.client().journey("web", Some("tcp")).unwrap();
+    daemon.client().networks().unwrap();
+    assert_eq!(listening.wait().unwrap(), journey("web"));
+    let error = daemon.client().journey("web", Some("udp")).unwrap_err();
+    assert_eq!(error, Error::failed("only tcp is heard here"));
+}
+
+#[test]
+fn attaching_hands_a_descriptor_over() {
+    let daemon = scripted();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let attached = daemon
+        .client()
+        .attach(&AttachRequest { name: Some("web".into()), ..AttachRequest::default() }, |got| {
+            assert_eq!(*got, offer("web"));
+            Ok((tap(), writer))
+        })
+        .unwrap();
+    assert_eq!(attached, port());
+    assert_eq!(daemon.next(), "reserve web");
+    // The scripted poll thread writes into what it got.
+    let mut text = String::new();
+    File::from(reader).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "from the poll thread");
+    assert_eq!(daemon.next(), "attach default/web eth0 pid 4711");
+    daemon.nothing_more();
+}
+
+#[test]
+fn a_refused_reservation_says_why_and_makes_nothing() {
+    let daemon = scripted();
+    let request = AttachRequest { name: Some("taken".into()), ..AttachRequest::default() };
+    let error = daemon.client().attach(&request, |_| unreachable!("nothing was offered")).unwrap_err();
+    assert_eq!(error, Error::failed("the name 'taken' is taken"));
+    assert_eq!(daemon.next(), "reserve taken");
+    daemon.nothing_more();
+}
+
+#[test]
+fn a_refused_tap_gives_the_reservation_back() {
+    let daemon = scripted();
+    let request = AttachRequest { name: Some("bad-tap".into()), ..AttachRequest::default() };
+    let error = daemon.client().attach(&request, |_| Ok((tap(), some_fd()))).unwrap_err();
+    assert_eq!(error, Error::failed("that is no TAP"));
+    assert_eq!(daemon.next(), "reserve bad-tap");
+    assert_eq!(daemon.next(), "attach default/bad-tap eth0 pid 4711");
+    assert_eq!(daemon.next(), "cancel default/bad-tap");
+}
+
+#[test]
+fn a_client_that_cannot_make_the_interface_gives_the_reservation_back() {
+    let daemon = scripted();
+    let request = AttachRequest { name: Some("web".into()), ..AttachRequest::default() };
+    let error = daemon.client().attach(&request, |_| Err(Error::failed("no /dev/net/tun"))).unwrap_err();
+    assert_eq!(error, Error::failed("no /dev/net/tun"));
+    assert_eq!(daemon.next(), "reserve web");
+    assert_eq!(daemon.next(), "cancel default/web");
+    daemon.nothing_more();
+}
+
+#[test]
+fn a_peer_that_breaks_the_hand_over_gives_the_reservation_back() {
+    let two_steps: &[u8] = br#"{"interface":"eth0","#;
+    for (what, with_fd) in [
+        (&b""[..], false),
+        (two_steps, true),
+        (b"{\"interface\":\"eth0\",\"target\":\"t\"}\n", false),
+        (b"nonsense\n", true),
+        (&[b'x'; 5000], true),
+    ] {
+        let daemon = scripted();
+        let mut stream = daemon.raw();
+        stream.write_all(&raw_attach(r#"{"name":"web"}"#)).unwrap();
+        let answer = read_until(&mut stream, "\"mtu\":1500}\n");
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        if with_fd {
+            assert_eq!(pass::send_fd(stream.as_fd(), what, some_fd().as_fd()).unwrap(), what.len());
+        } else {
+            stream.write_all(what).unwrap();
+        }
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(daemon.next(), "reserve web");
+        assert_eq!(daemon.next(), "cancel default/web", "after {}", String::from_utf8_lossy(what));
+        let said = read_until(&mut stream, "\n");
+        assert!(said.starts_with("{\"refused\":"), "{said}");
+        daemon.nothing_more();
+    }
+}
+
+#[test]
+fn bytes_sent_before_the_offer_give_the_reservation_back() {
+    let daemon = scripted();
+    let mut stream = daemon.raw();
+    let mut request = raw_attach(r#"{"name":"web"}"#);
+    request.extend(b"{\"interface\":\"eth0\",\"target\":\"t\"}\n");
+    stream.write_all(&request).unwrap();
+    assert_eq!(daemon.next(), "reserve web");
+    assert_eq!(daemon.next(), "cancel default/web");
+}
+
+#[test]
+fn a_peer_that_goes_away_at_once_leaves_nothing_reserved() {
+    let daemon = scripted();
+    let mut stream = daemon.raw();
+    stream.write_all(&raw_attach(r#"{"name":"web"}"#)).unwrap();
+    drop(stream);
+    // Whether it was reserved at all is a race; if it was, it is given back.
+    let mut client = daemon.client();
+    if let Ok(first) = daemon.events.recv_timeout(Duration::from_millis(200)) {
+        assert_eq!(first, "reserve web");
+        assert_eq!(daemon.next(), "cancel default/web");
+    }
+    client.networks().unwrap();
+}
+
+#[test]
+fn garbage_is_answered_with_a_reason() {
+    let daemon = scripted();
+    let long = "x".repeat(20_000);
+    for (request, status, text) in [
+        ("GET /v2/ports HTTP/1.1\r\nhost: x\r\n\r\n".into(), 404, "no /v2/ports"),
+        ("PUT /v1/ports HTTP/1.1\r\nhost: x\r\n\r\n".into(), 405, "does not take PUT"),
+        ("GET /v1/ports?net=x HTTP/1.1\r\nhost: x\r\n\r\n".into(), 400, "net"),
+        ("POST /v1/attach HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}".into(), 426, "upgrade"),
+        (text(raw_attach("{")), 400, "JSON"),
+        (text(raw_attach(r#"{"ip":"10.0.0"}"#)), 422, "ip"),
+        (text(raw_attach(r#"{"mac":"no"}"#)), 422, "MAC"),
+        (text(raw_attach(&format!("{{\"name\":\"{long}\"}}"))), 413, "limit"),
+    ] {
+        let mut stream = daemon.raw();
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = read_until(&mut stream, "\"}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("{\"error\":\"") && answer.contains(text), "{request}: {answer}");
+    }
+    for garbage in ["\0\0\0\0\r\n\r\n".to_owned(), format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))] {
+        let mut stream = daemon.raw();
+        // The server may hang up before all of it is written.
+        let _ = stream.write_all(garbage.as_bytes());
+        let answer = read_until(&mut stream, "\r\n\r\n");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    daemon.client().networks().unwrap();
+    daemon.nothing_more();
+}
+
+#[test]
+fn attack_2_22_half_written_requests_do_not_hold_up_others() {
+    let daemon = scripted();
+    let half: Vec<UnixStream> = (0..10)
+        .map(|_| {
+            let mut stream = daemon.raw();
+            stream.write_all(b"GET /v1/po").unwrap();
+            stream
+        })
+        .collect();
+    daemon.client().networks().unwrap();
+    drop(half);
+}
+
+#[test]
+fn a_switch_that_has_ended_is_an_error_and_is_noticed() {
+    let mut daemon = scripted();
+    let mut client = daemon.client();
+    daemon.daemon.control.stop();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(daemon.daemon.ended());
+    assert!(error.to_string().contains("ended by itself"), "{error}");
+    let error = client.networks().unwrap_err();
+    assert!(error.to_string().contains("the switch has stopped"), "{error}");
+}
+
+#[test]
+fn over_the_socket_until_it_stops() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("run/tapswitch.sock");
+    let error = Client::connect(&path).unwrap_err();
+    assert!(matches!(&error, Error::NoDaemon(text) if text.contains("tapswitch up")), "{error}");
+
+    let daemon = scripted_on(Some(ControlSocket::bind(&path).unwrap()));
+    assert_eq!(daemon.daemon.socket(), Some(path.as_path()));
+    assert_eq!(Client::connect(&path).unwrap().networks().unwrap(), [network()]);
+    let error = ControlSocket::bind(&path).unwrap_err().to_string();
+    assert!(error.contains("already listens on"), "{error}");
+
+    daemon.daemon.stop();
+    assert!(!path.exists(), "the socket file was left behind");
+    assert!(matches!(Client::connect(&path), Err(Error::NoDaemon(_))));
+}
+
+/// A daemon whose poll thread follows a script, and what that thread was asked.
+struct Scripted {
+    daemon: Daemon,
+    events: std_mpsc::Receiver<String>,
+}
+
+impl Scripted {
+    fn raw(&self) -> UnixStream {
+        let stream = self.daemon.connect().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    fn client(&self) -> Client {
+        Client::over(self.daemon.connect().unwrap()).unwrap()
+    }
+
+    fn next(&self) -> String {
+        self.events.recv_timeout(DEADLINE).expect("the poll thread was asked nothing more")
+    }
+
+    /// Nothing else was asked, now that a whole request has gone round.
+    fn nothing_more(&self) {
+        self.client().stats().unwrap();
+        assert_eq!(self.events.try_iter().collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+fn scripted() -> Scripted {
+    scripted_on(None)
+}
+
+fn scripted_on(socket: Option<ControlSocket>) -> Scripted {
+    // The smallest channel, so that the way of a full one is used too.
+    let (tx, rx) = crossbeam_channel::bounded(1);
+    let (said, events) = std_mpsc::channel();
+    let worker = std::thread::spawn(move || follow_script(&rx, &said));
+    let control = Control::new(tx, Arc::new(|| {}));
+    Scripted { daemon: Daemon::with_worker(control, worker, socket).unwrap(), events }
+}
+
+fn follow_script(commands: &crossbeam_channel::Receiver<Command>, said: &std_mpsc::Sender<String>) {
+    fn listing<T>(rows: Vec<T>, network: Option<String>) -> Result<Vec<T>, Refusal> {
+        match network {
+            Some(name) if name != "default" => Err(Refusal::NotFound(format!("there is no network '{name}'"))),
+            _ => Ok(rows),
+        }
+    }
+    let mut waiting: Option<(String, Reply<Result<JourneyView, Refusal>>)> = None;
+    for command in commands {
+        let say = |text: String| drop(said.send(text));
+        // Nobody may be waiting for the answer any more.
+        match command {
+            Command::Reserve(request, reply) => {
+                let name = request.name.unwrap_or_else(|| "c1".into());
+                say(format!("reserve {name}"));
+                let answer = match name.as_str() {
+                    "taken" => Err(Refusal::Conflict("the name 'taken' is taken".into())),
+                    name => Ok(offer(name)),
+                };
+                if reply.send(answer).is_err() {
+                    say(format!("cancel default/{name}"));
+                }
+            }
+            Command::Attach { network, name, tap, fd, reply } => {
+                say(format!("attach {network}/{name} {} {}", tap.interface, tap.target));
+                let answer = match name.as_str() {
+                    "bad-tap" => Err(Refusal::Invalid("that is no TAP".into())),
+                    _ => File::from(fd).write_all(b"from the poll thread").map(|()| port()).map_err(|e| Refusal::Invalid(e.to_string())),
+                };
+                drop(reply.send(answer));
+            }
+            Command::Cancel { network, name } => say(format!("cancel {network}/{name}")),
+            Command::Detach(name, reply) => {
+                let answer = match name.as_str() {
+                    "web" => Ok(()),
+                    _ => Err(Refusal::NotFound(format!("there is no container '{name}'"))),
+                };
+                drop(reply.send(answer));
+            }
+            Command::Networks(reply) => {
+                // In this script, the frame that was listened for passes now.
+                if let Some((name, listener)) = waiting.take() {
+                    drop(listener.send(Ok(journey(&name))));
+                }
+                drop(reply.send(vec![network()]));
+            }
+            Command::Ports(network, reply) => drop(reply.send(listing(vec![port()], network))),
+            Command::Fdb(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Arp(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Leases(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Flows(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Drops(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Journey { name, proto, reply } if proto.as_deref() == Some("tcp") => {
+                waiting = Some((name, reply));
+            }
+            Command::Journey { reply, .. } => drop(reply.send(Err(Refusal::Invalid("only tcp is heard here".into())))),
+            Command::Stats(reply) => drop(reply.send(stats())),
+            Command::Stop => return,
+        }
+    }
+}
+
+fn raw_attach(body: &str) -> Vec<u8> {
+    format!(
+        "POST /v1/attach HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: tapswitch-attach\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Reads until this text, or the end.
+fn read_until(stream: &mut UnixStream, end: &str) -> String {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(end.as_bytes()) {
+        match stream.read(&mut byte) {
+            Ok(1) => read.extend(byte),
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error} after {}", String::from_utf8_lossy(&read)),
+        }
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+fn some_fd() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+fn tap() -> AttachTap {
+    AttachTap { interface: "eth0".into(), target: "pid 4711".into() }
+}
+
+fn offer(name: &str) -> AttachOffer {
+    AttachOffer {
+        network: "default".into(),
+        name: name.into(),
+        mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 2)),
+        ip: Some(Ipv4Addr::new(10, 0, 0, 2)),
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        dns: vec![Ipv4Addr::new(10, 0, 0, 1)],
+        search: vec![],
+        mtu: 1500,
+    }
+}
+
+fn journey(name: &str) -> JourneyView {
+    let step = StepView { stage: "parse".into(), kind: "looked-up".into(), text: "a TCP segment".into() };
+    JourneyView { frame: "tcp".into(), port: name.into(), steps: vec![step], verdict: "relayed".into() }
+}
+
+fn network() -> NetworkView {
+    NetworkView {
+        name: "default".into(),
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        gateway_mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 1)),
+        mtu: 1500,
+        uplink: "user".into(),
+        isolate: false,
+        dns: vec![],
+        resolver: None,
+        allow: vec![],
+        ports: 1,
+        leases: 0,
+        flows: 0,
+    }
+}
+
+fn port() -> PortView {
+    PortView {
+        name: "web".into(),
+        network: "default".into(),
+        port: 1,
+        interface: "eth0".into(),
+        target: "pid 4711".into(),
+        mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 2)),
+        ip: Some(Ipv4Addr::new(10, 0, 0, 2)),
+        mtu: 1500,
+        offload: true,
+        age_s: 7,
+        counters: CountersView { drops: [("too-short".to_owned(), 3)].into(), ..CountersView::default() },
+    }
+}
+
+fn stats() -> StatsView {
+    StatsView {
+        version: "0.1.0".into(),
+        pid: 1,
+        uptime_s: 2,
+        networks: 1,
+        ports: 1,
+        flows: 0,
+        turns: 3,
+        sleeps: 4,
+        rx_frames: 5,
+        tx_frames: 6,
+        drops: 7,
+    }
+}

@@ -1,0 +1,251 @@
+//! What the control thread asks for, carried out between two turns of frames.
+
+use std::os::fd::OwnedFd;
+
+use tapswitch_link::Port;
+use tapswitch_link::poller::Token;
+use tapswitch_link::tap::Tap;
+use tapswitch_switch::MAX_PORTS;
+use tapswitch_wire::{Instant, Mac, PortId};
+
+use super::lan::{Attached, Member, random};
+use super::{Listener, MAX_LISTENERS, Worker, views};
+use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView};
+use crate::daemon::command::{Command, Refusal};
+
+/// A name is used in file names, output and one day in DNS.
+const MAX_NAME: usize = 63;
+
+impl Worker {
+    /// Carries out one command. An answer that nobody waits for any more is dropped.
+    pub(super) fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Reserve(request, reply) => {
+                let offer = self.reserve(request, now);
+                let made = offer.as_ref().ok().map(|offer| (offer.network.clone(), offer.name.clone()));
+                if let (Err(_), Some((network, name))) = (reply.send(offer), made) {
+                    self.cancel(&network, &name, now);
+                }
+            }
+            Command::Attach { network, name, tap, fd, reply } => {
+                let attached = self.attach(&network, &name, tap, fd, now);
+                if attached.is_err() {
+                    self.cancel(&network, &name, now);
+                }
+                let _ = reply.send(attached);
+            }
+            Command::Cancel { network, name } => self.cancel(&network, &name, now),
+            Command::Detach(name, reply) => {
+                let _ = reply.send(self.detach(&name, now));
+            }
+            Command::Networks(reply) => {
+                let _ = reply.send(self.networks.iter().map(|lan| views::network(lan, now)).collect());
+            }
+            Command::Ports(network, reply) => {
+                let _ = reply.send(self.listing(network, |lan| views::ports(lan, now)));
+            }
+            Command::Fdb(network, reply) => {
+                let _ = reply.send(self.listing(network, |lan| views::fdb(lan, now)));
+            }
+            Command::Arp(network, reply) => {
+                let _ = reply.send(self.listing(network, |lan| views::arp(lan, now)));
+            }
+            Command::Leases(network, reply) => {
+                let _ = reply.send(self.listing(network, |lan| views::leases(lan, now)));
+            }
+            Command::Flows(network, reply) => {
+                let _ = reply.send(self.listing(network, |lan| views::flows(lan, now)));
+            }
+            Command::Drops(network, reply) => {
+                let _ = reply.send(self.listing(network, views::drops));
+            }
+            Command::Stats(reply) => {
+                let _ = reply.send(views::stats(&self.networks, self.turns, self.sleeps, now));
+            }
+            Command::Journey { name, proto, reply } => {
+                // Those who do not wait any more make room.
+                self.listeners.retain(|listener| !listener.reply.is_closed());
+                let refused = match self.find(&name) {
+                    Some((network, port)) if self.listeners.len() < MAX_LISTENERS => {
+                        return self.listeners.push(Listener { network, port, proto, reply });
+                    }
+                    Some(_) => Refusal::Full(format!(
+                        "{MAX_LISTENERS} journeys are waited for already; end some of those who wait"
+                    )),
+                    None => unknown_container(&name),
+                };
+                let _ = reply.send(Err(refused));
+            }
+            // The loop ends before it comes here.
+            Command::Stop => {}
+        }
+    }
+
+    fn listing<T>(
+        &self,
+        network: Option<String>,
+        view: impl Fn(&super::Lan) -> Vec<T>,
+    ) -> Result<Vec<T>, Refusal> {
+        match network {
+            None => Ok(self.networks.iter().flat_map(view).collect()),
+            Some(name) => Ok(view(&self.networks[self.network(Some(&name))?])),
+        }
+    }
+
+    /// The place of a network; the first if none is named.
+    fn network(&self, name: Option<&str>) -> Result<usize, Refusal> {
+        let Some(name) = name else { return Ok(0) };
+        self.networks.iter().position(|lan| lan.plan.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.networks.iter().map(|lan| lan.plan.name.as_str()).collect();
+            Refusal::NotFound(format!("there is no network '{name}'; there is: {}", names.join(", ")))
+        })
+    }
+
+    /// The attached container of this name.
+    fn find(&self, name: &str) -> Option<(usize, PortId)> {
+        self.networks.iter().enumerate().find_map(|(index, lan)| {
+            let attached = lan.members.get(name)?.attached.as_ref()?;
+            Some((index, attached.port))
+        })
+    }
+
+    fn reserve(&mut self, request: AttachRequest, now: Instant) -> Result<AttachOffer, Refusal> {
+        let index = self.network(request.network.as_deref())?;
+        let name = match request.name {
+            Some(name) => self.check_name(name)?,
+            None => self.free_name(),
+        };
+        if self.networks.iter().map(|lan| lan.members.len()).sum::<usize>() >= MAX_PORTS - 1 {
+            return Err(Refusal::Full(format!(
+                "cannot attach '{name}': {} containers are attached, which is the most; detach one",
+                MAX_PORTS - 1
+            )));
+        }
+        if let Some(mac) = request.mac {
+            self.check_mac(index, &name, mac)?;
+        }
+        let lan = &mut self.networks[index];
+        let (mac, ip) = if request.dhcp {
+            (request.mac.unwrap_or_else(random_mac), None)
+        } else {
+            let reserved = lan.reserve(&name, request.mac, request.ip, now);
+            let reservation = reserved.map_err(|error| views::reserve_refusal(&name, &lan.plan.name, error))?;
+            (reservation.mac, Some(reservation.ip))
+        };
+        lan.members.insert(name.clone(), Member { mac, ip, attached: None });
+        let plan = &lan.plan;
+        Ok(AttachOffer {
+            network: plan.name.clone(),
+            name,
+            mac,
+            ip,
+            subnet: plan.subnet,
+            gateway: plan.gateway,
+            dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
+            search: plan.search.clone(),
+            mtu: plan.mtu,
+        })
+    }
+
+    fn check_name(&self, name: String) -> Result<String, Refusal> {
+        let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        if !starts || name.len() > MAX_NAME || !name.bytes().all(valid) || name == "gateway" {
+            return Err(Refusal::Invalid(format!(
+                "'{name}' cannot be a container's name: use at most {MAX_NAME} letters, digits, '.', '_' and '-', \
+                 beginning with a letter or digit; 'gateway' is taken"
+            )));
+        }
+        match self.networks.iter().find(|lan| lan.members.contains_key(&name)) {
+            Some(lan) => Err(Refusal::Conflict(format!(
+                "the name '{name}' is taken by a container on network {}; choose another with --name, or detach that \
+                 one: tapswitch detach {name}",
+                lan.plan.name
+            ))),
+            None => Ok(name),
+        }
+    }
+
+    /// Two stations with one address would take each other's frames.
+    fn check_mac(&self, index: usize, name: &str, mac: Mac) -> Result<(), Refusal> {
+        let lan = &self.networks[index];
+        if !mac.is_station() {
+            return Err(Refusal::Invalid(format!(
+                "cannot give '{name}' the MAC address {mac}: it is a group address or zero; choose one whose first byte \
+                 is even, as 02:00:00:00:00:01"
+            )));
+        }
+        let holder = lan.members.iter().find(|(_, member)| member.mac == mac).map(|(holder, _)| holder.as_str());
+        let gateway = (lan.network.config().gateway_mac() == mac).then_some("gateway");
+        match holder.or(gateway) {
+            Some(holder) => Err(Refusal::Conflict(format!(
+                "cannot give '{name}' the MAC address {mac}: '{holder}' has it; choose another with --mac"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The first of c1, c2, ... that nobody has.
+    fn free_name(&self) -> String {
+        let taken = |name: &String| self.networks.iter().any(|lan| lan.members.contains_key(name));
+        (1..).map(|n| format!("c{n}")).find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    fn attach(
+        &mut self,
+        network: &str,
+        name: &str,
+        tap: AttachTap,
+        fd: OwnedFd,
+        now: Instant,
+    ) -> Result<PortView, Refusal> {
+        let index = self.network(Some(network))?;
+        let failed = |why: &dyn std::fmt::Display| {
+            Refusal::Invalid(format!("cannot attach '{name}' to network {network}: {why}"))
+        };
+        let device = Tap::from_fd(fd).map_err(|error| failed(&error))?;
+        let lan = &mut self.networks[index];
+        let port = lan.taps.free_port();
+        let Some(member) = lan.members.get_mut(name).filter(|member| member.attached.is_none()) else {
+            return Err(failed(&"the offer is not valid any more; try again"));
+        };
+        let place = self.tokens.iter().position(Option::is_none).unwrap_or(self.tokens.len());
+        self.poller.add(Token(place), &device).map_err(|error| failed(&error))?;
+        if place == self.tokens.len() {
+            self.tokens.push(None);
+        }
+        self.tokens[place] = Some((index, port));
+        member.attached = Some(Attached { port, tap, offload: device.offload(), since: now });
+        lan.add_port(port, name, device, now);
+        views::ports(lan, now)
+            .into_iter()
+            .find(|view| view.name == name)
+            .ok_or_else(|| failed(&"the container went away at once"))
+    }
+
+    /// Gives back a reservation that was not used. An attached container stays.
+    fn cancel(&mut self, network: &str, name: &str, now: Instant) {
+        if let Ok(index) = self.network(Some(network)) {
+            let lan = &mut self.networks[index];
+            if lan.members.get(name).is_some_and(|member| member.attached.is_none()) {
+                lan.forget(name, now);
+            }
+        }
+    }
+
+    fn detach(&mut self, name: &str, now: Instant) -> Result<(), Refusal> {
+        let (index, port) = self.find(name).ok_or_else(|| unknown_container(name))?;
+        self.remove_port(index, port, now);
+        Ok(())
+    }
+}
+
+fn unknown_container(name: &str) -> Refusal {
+    Refusal::NotFound(format!("no container '{name}' is attached; see them with: tapswitch ls"))
+}
+
+/// A locally administered address for a container whose IP address is not known yet.
+fn random_mac() -> Mac {
+    let [a, b, c, d, e, ..] = random().to_be_bytes();
+    Mac([0x02, a, b, c, d, e])
+}

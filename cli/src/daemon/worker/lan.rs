@@ -1,0 +1,181 @@
+//! One network of the daemon: the pipeline without I/O, and everything it is joined to.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net};
+use tapswitch_dhcp::State;
+use tapswitch_link::socket::set_peek_offset;
+use tapswitch_link::tap::Tap;
+use tapswitch_network::{Config, Network, Uplink};
+use tapswitch_relay::{Limits, Policy, Sockets};
+use tapswitch_wire::{Instant, Journey, Mac, Meta, PortId, Verdict};
+
+use super::clock::Clock;
+use super::journal::Journal;
+use super::taps::{Capturing, Taps};
+use crate::api::AttachTap;
+use crate::config::NetworkPlan;
+
+/// An attached container, or one that an offer was made to.
+pub(super) struct Member {
+    pub(super) mac: Mac,
+    /// The address that was reserved; none if a DHCP client asks for one.
+    pub(super) ip: Option<Ipv4Addr>,
+    /// Set once it is attached.
+    pub(super) attached: Option<Attached>,
+}
+
+/// What an attached container is.
+pub(super) struct Attached {
+    pub(super) port: PortId,
+    pub(super) tap: AttachTap,
+    pub(super) offload: bool,
+    pub(super) since: Instant,
+}
+
+pub(super) struct Lan {
+    pub(super) plan: NetworkPlan,
+    pub(super) network: Network<Sockets>,
+    pub(super) taps: Taps,
+    pub(super) members: HashMap<String, Member>,
+    names: HashMap<PortId, String>,
+    journal: Journal,
+}
+
+impl Lan {
+    pub(super) fn new(
+        plan: NetworkPlan,
+        subnets: &[Ipv4Net],
+        registry: mio::Registry,
+        token_bits: u64,
+        capture: Option<Arc<Capturing>>,
+        clock: &Clock,
+    ) -> Result<Lan, String> {
+        let config = Config {
+            subnet: plan.subnet,
+            gateway: plan.gateway,
+            mtu: plan.mtu,
+            isolate: plan.isolate,
+            lease_time: plan.lease_time,
+            dns: plan.uplink && plan.resolver.is_some(),
+            search: plan.search.clone(),
+        };
+        let allow = plan.allow.iter().map(|rule| rule.parse()).collect::<Result<_, String>>()?;
+        let policy = Policy {
+            gateway: IpAddr::V4(plan.gateway),
+            resolver: plan.resolver,
+            allow,
+            // Networks are isolated from each other, through the host's sockets too.
+            deny: subnets.iter().copied().map(IpNet::V4).collect(),
+        };
+        let uplink = plan.uplink.then(|| Uplink {
+            policy,
+            limits: Limits::default(),
+            host: Sockets::new(registry, token_bits, set_peek_offset),
+        });
+        let now = clock.now();
+        let mut network = Network::new(config, uplink, random(), now, (clock.epoch() + (now - Instant::ZERO)).as_secs());
+        let journal = match &plan.state_dir {
+            Some(dir) => Journal::open(dir, &plan.name, network.dhcp())?,
+            None => Journal::in_memory(),
+        };
+        let taps = Taps::new(&plan.name, capture);
+        let mut lan = Lan { plan, network, taps, members: HashMap::new(), names: HashMap::new(), journal };
+        lan.release_orphans(now);
+        Ok(lan)
+    }
+
+    /// Attached containers lost their interfaces when an earlier daemon ended, so what was reserved for them is free.
+    /// Leases of DHCP clients stay: such a client asks for its address again.
+    fn release_orphans(&mut self, now: Instant) {
+        let names = self.network.leases(now).into_iter().filter(|lease| lease.state == State::Reserved);
+        for name in names.filter_map(|lease| lease.name) {
+            let journal = &mut self.journal;
+            self.network.dhcp().release(&name, now, &mut |line| journal.record(line));
+        }
+    }
+
+    /// Runs one frame of a container to its end.
+    #[inline]
+    pub(super) fn frame(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        frame: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+    ) -> Verdict {
+        let journal = &mut self.journal;
+        self.network.rx(port, meta, frame, now, journey, &mut self.taps.at(now), &mut |line| journal.record(line))
+    }
+
+    /// The end of a turn.
+    pub(super) fn poll(&mut self, now: Instant) {
+        let journal = &mut self.journal;
+        self.network.poll(now, &mut self.taps.at(now), &mut |line| journal.record(line));
+        self.journal.tidy(|| self.network.dhcp().snapshot());
+    }
+
+    /// Reserves an address under a container's name.
+    pub(super) fn reserve(
+        &mut self,
+        name: &str,
+        mac: Option<Mac>,
+        ip: Option<Ipv4Addr>,
+        now: Instant,
+    ) -> Result<tapswitch_dhcp::Reservation, tapswitch_dhcp::ReserveError> {
+        let journal = &mut self.journal;
+        self.network.dhcp().reserve(name, mac, ip, now, &mut |line| journal.record(line))
+    }
+
+    /// Gives back what was reserved under a name.
+    pub(super) fn forget(&mut self, name: &str, now: Instant) {
+        if self.members.remove(name).is_some_and(|member| member.ip.is_some()) {
+            let journal = &mut self.journal;
+            self.network.dhcp().release(name, now, &mut |line| journal.record(line));
+        }
+    }
+
+    /// Makes a port work. Its number is free.
+    pub(super) fn add_port(&mut self, port: PortId, name: &str, tap: Tap, now: Instant) {
+        self.network.add_port(port);
+        self.taps.insert(port, name, tap);
+        self.names.insert(port, name.to_string());
+        // Stations that knew another gateway at this address hear of this one.
+        self.network.announce(now);
+    }
+
+    /// Detaches a container and forgets it.
+    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) {
+        let name = self.names.remove(&port);
+        let mac = name.as_ref().and_then(|name| self.members.get(name)).map(|member| member.mac);
+        let ip = self.network.leases(now).into_iter().find(|lease| Some(lease.mac) == mac).map(|lease| lease.ip);
+        let journal = &mut self.journal;
+        self.network.remove_port(port, ip, now, &mut |line| journal.record(line));
+        self.taps.remove(port);
+        if let Some(name) = name {
+            self.forget(&name, now);
+        }
+    }
+
+    /// The name of the container at a port.
+    pub(super) fn name_of(&self, port: PortId) -> String {
+        match (port, self.names.get(&port)) {
+            (PortId::GATEWAY, _) => "gateway".into(),
+            (_, Some(name)) => name.clone(),
+            (port, None) => format!("port {port}"),
+        }
+    }
+
+    pub(super) fn flush_capture(&mut self) {
+        self.taps.flush_capture();
+    }
+}
+
+/// A number that nobody can guess: the seed of the standard library's hash maps comes from the system.
+pub(super) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,113 @@
+//! The TAPs of one network, by port, and the capture that may watch them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tapswitch_link::capture::{CaptureFile, CaptureId, Direction};
+use tapswitch_link::tap::Tap;
+use tapswitch_link::{Buffer, Port, Rx};
+use tapswitch_network::Ports;
+use tapswitch_wire::{DropReason, Instant, Meta, PortId};
+
+/// Attached TAPs. A place is a port's number; place 0 is the gateway's and stays empty.
+pub(super) struct Taps {
+    taps: Vec<Option<Tap>>,
+    watched: Option<Watched>,
+}
+
+/// The capture file of the daemon, shared by its networks.
+pub(super) struct Capturing {
+    file: Mutex<CaptureFile>,
+}
+
+struct Watched {
+    network: String,
+    capture: Arc<Capturing>,
+    interfaces: HashMap<PortId, CaptureId>,
+}
+
+impl Capturing {
+    pub(super) fn create(path: &Path, epoch: Duration) -> Result<Arc<Capturing>, String> {
+        let file = CaptureFile::create(path, epoch).map_err(|error| error.to_string())?;
+        Ok(Arc::new(Capturing { file: Mutex::new(file) }))
+    }
+
+    /// Only the poll thread records, so nobody ever waits here.
+    fn file(&self) -> MutexGuard<'_, CaptureFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taps {
+    pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>) -> Taps {
+        let watched =
+            capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
+        Taps { taps: vec![None], watched }
+    }
+
+    /// The lowest free port number.
+    pub(super) fn free_port(&self) -> PortId {
+        let place = self.taps.iter().skip(1).position(Option::is_none).map_or(self.taps.len(), |at| at + 1);
+        PortId(place as u32)
+    }
+
+    pub(super) fn insert(&mut self, port: PortId, name: &str, tap: Tap) {
+        let place = port.0 as usize;
+        if self.taps.len() <= place {
+            self.taps.resize_with(place + 1, || None);
+        }
+        self.taps[place] = Some(tap);
+        if let Some(watched) = &mut self.watched {
+            let interface = watched.capture.file().interface(&format!("{}/{name}", watched.network));
+            watched.interfaces.insert(port, interface);
+        }
+    }
+
+    pub(super) fn remove(&mut self, port: PortId) -> Option<Tap> {
+        if let Some(watched) = &mut self.watched {
+            watched.interfaces.remove(&port);
+        }
+        self.taps.get_mut(port.0 as usize)?.take()
+    }
+
+    pub(super) fn rx(&mut self, port: PortId, buffer: &mut Buffer) -> Rx {
+        match self.taps.get_mut(port.0 as usize) {
+            Some(Some(tap)) => tap.rx(buffer),
+            _ => Rx::Gone,
+        }
+    }
+
+    /// The ports at this moment.
+    pub(super) fn at(&mut self, now: Instant) -> TapsAt<'_> {
+        TapsAt { taps: self, now }
+    }
+
+    pub(super) fn flush_capture(&mut self) {
+        if let Some(watched) = &self.watched
+            && let Err(error) = watched.capture.file().flush()
+        {
+            tracing::error!("the capture is not complete: {error}");
+        }
+    }
+}
+
+/// Sends to the TAPs; the time is for the capture.
+pub(super) struct TapsAt<'a> {
+    taps: &'a mut Taps,
+    now: Instant,
+}
+
+impl Ports for TapsAt<'_> {
+    fn tx(&mut self, port: PortId, meta: &Meta, frame: &[u8]) -> Result<(), DropReason> {
+        let Some(Some(tap)) = self.taps.taps.get_mut(port.0 as usize) else { return Err(DropReason::UnknownPort) };
+        tap.tx(meta, frame)?;
+        if let Some(watched) = &self.taps.watched
+            && let Some(interface) = watched.interfaces.get(&port)
+        {
+            watched.capture.file().record(*interface, Direction::Out, self.now, meta, frame);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! The present state, as the API shows it.
+
+use tapswitch_dhcp::{ReserveError, State};
+use tapswitch_nat::NeighbourState;
+use tapswitch_switch::PortCounters;
+use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Verdict};
+
+use super::lan::Lan;
+use crate::api::{
+    ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
+    StepView,
+};
+use crate::daemon::command::Refusal;
+
+pub(super) fn network(lan: &Lan, now: Instant) -> NetworkView {
+    let (plan, network) = (&lan.plan, &lan.network);
+    NetworkView {
+        name: plan.name.clone(),
+        subnet: plan.subnet,
+        gateway: plan.gateway,
+        gateway_mac: network.config().gateway_mac(),
+        mtu: plan.mtu,
+        uplink: if plan.uplink { "user" } else { "none" }.into(),
+        isolate: plan.isolate,
+        dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
+        resolver: plan.resolver.filter(|_| plan.uplink).map(|resolver| resolver.to_string()),
+        allow: plan.allow.clone(),
+        ports: attached(lan).count(),
+        leases: network.leases(now).iter().filter(|lease| lease.state != State::Released).count(),
+        flows: network.flow_count(),
+    }
+}
+
+fn attached(lan: &Lan) -> impl Iterator<Item = (&String, &super::lan::Member, &super::lan::Attached)> {
+    lan.members.iter().filter_map(|(name, member)| Some((name, member, member.attached.as_ref()?)))
+}
+
+/// Containers in the order of their ports.
+pub(super) fn ports(lan: &Lan, now: Instant) -> Vec<PortView> {
+    let leases = lan.network.leases(now);
+    let leased = |mac| leases.iter().find(|l| l.mac == mac && matches!(l.state, State::Bound | State::Reserved));
+    let mut views: Vec<_> = attached(lan)
+        .map(|(name, member, attached)| PortView {
+            name: name.clone(),
+            network: lan.plan.name.clone(),
+            port: attached.port.0,
+            interface: attached.tap.interface.clone(),
+            target: attached.tap.target.clone(),
+            mac: member.mac,
+            ip: member.ip.or_else(|| leased(member.mac).map(|lease| lease.ip)),
+            mtu: lan.plan.mtu,
+            offload: attached.offload,
+            age_s: (now - attached.since).as_secs(),
+            counters: lan.network.counters(attached.port).map(counters).unwrap_or_default(),
+        })
+        .collect();
+    views.sort_by_key(|view| view.port);
+    views
+}
+
+fn counters(counters: &PortCounters) -> CountersView {
+    CountersView {
+        rx_frames: counters.rx_frames,
+        rx_bytes: counters.rx_bytes,
+        tx_frames: counters.tx_frames,
+        tx_bytes: counters.tx_bytes,
+        drops: counters.drops.iter().map(|(reason, count)| (reason.name().to_string(), count)).collect(),
+    }
+}
+
+pub(super) fn fdb(lan: &Lan, now: Instant) -> Vec<FdbView> {
+    let view = |entry: tapswitch_switch::FdbEntry| FdbView {
+        network: lan.plan.name.clone(),
+        mac: entry.mac,
+        port: entry.port.0,
+        name: lan.name_of(entry.port),
+        age_s: (!entry.is_static).then_some(entry.age),
+    };
+    lan.network.fdb(now).into_iter().map(view).collect()
+}
+
+pub(super) fn arp(lan: &Lan, now: Instant) -> Vec<ArpView> {
+    let view = |neighbour: tapswitch_nat::NeighbourView| ArpView {
+        network: lan.plan.name.clone(),
+        ip: neighbour.ip,
+        mac: neighbour.mac,
+        state: match neighbour.state {
+            NeighbourState::Incomplete => "incomplete",
+            NeighbourState::Reachable => "reachable",
+            NeighbourState::Stale => "stale",
+        }
+        .into(),
+        age_s: neighbour.age,
+    };
+    lan.network.neighbours(now).into_iter().map(view).collect()
+}
+
+pub(super) fn leases(lan: &Lan, now: Instant) -> Vec<LeaseView> {
+    let view = |lease: tapswitch_dhcp::LeaseView| LeaseView {
+        network: lan.plan.name.clone(),
+        ip: lease.ip,
+        mac: lease.mac,
+        name: lease.name,
+        hostname: lease.hostname,
+        state: match lease.state {
+            State::Offered => "offered",
+            State::Bound => "bound",
+            State::Reserved => "reserved",
+            State::Declined => "declined",
+            State::Released => "released",
+        }
+        .into(),
+        expires_s: lease.expires_in,
+    };
+    lan.network.leases(now).into_iter().map(view).collect()
+}
+
+pub(super) fn flows(lan: &Lan, now: Instant) -> Vec<FlowView> {
+    let view = |flow: tapswitch_relay::FlowView| {
+        // An echo has an identifier, not ports.
+        let end = |end: std::net::SocketAddr| match flow.proto {
+            "icmp" if end.port() == 0 => end.ip().to_string(),
+            "icmp" => format!("{} id {}", end.ip(), end.port()),
+            _ => end.to_string(),
+        };
+        FlowView {
+            network: lan.plan.name.clone(),
+            name: lan.name_of(flow.port),
+            proto: flow.proto.into(),
+            src: end(flow.src),
+            dst: end(flow.dst),
+            via: (flow.via != flow.dst).then(|| end(flow.via)),
+            state: flow.state.into(),
+            up_bytes: flow.up_bytes,
+            down_bytes: flow.down_bytes,
+            idle_s: flow.idle_s,
+            expires_s: Some(flow.expires_s),
+        }
+    };
+    lan.network.flows(now).into_iter().map(view).collect()
+}
+
+pub(super) fn drops(lan: &Lan) -> Vec<DropView> {
+    let view = |name: &str, drops: &DropCounters| -> Vec<DropView> {
+        drops
+            .iter()
+            .map(|(reason, count)| DropView {
+                network: lan.plan.name.clone(),
+                name: name.to_string(),
+                reason: reason.name().into(),
+                count,
+                text: reason.text().into(),
+            })
+            .collect()
+    };
+    let mut views = view("gateway", &lan.network.gateway_drops());
+    let mut ports: Vec<_> = attached(lan).map(|(name, _, attached)| (attached.port, name)).collect();
+    ports.sort();
+    for (port, name) in ports {
+        if let Some(counters) = lan.network.counters(port) {
+            views.extend(view(name, &counters.drops));
+        }
+    }
+    views
+}
+
+pub(super) fn stats(networks: &[Lan], turns: u64, sleeps: u64, now: Instant) -> StatsView {
+    let mut stats = StatsView {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_s: now.as_secs(),
+        networks: networks.len(),
+        ports: 0,
+        flows: 0,
+        turns,
+        sleeps,
+        rx_frames: 0,
+        tx_frames: 0,
+        drops: 0,
+    };
+    for lan in networks {
+        stats.flows += lan.network.flow_count();
+        stats.drops += lan.network.gateway_drops().total();
+        for (_, _, attached) in attached(lan) {
+            stats.ports += 1;
+            if let Some(counters) = lan.network.counters(attached.port) {
+                stats.rx_frames += counters.rx_frames;
+                stats.tx_frames += counters.tx_frames;
+                stats.drops += counters.drops.total();
+            }
+        }
+    }
+    stats
+}
+
+/// Whether a frame carries this protocol.
+pub(super) fn is_proto(proto: &str, frame: &[u8]) -> bool {
+    let Ok(parsed) = Parsed::parse(frame) else { return false };
+    match proto {
+        "tcp" => parsed.l4 == L4::Tcp,
+        "udp" => parsed.l4 == L4::Udp,
+        "icmp" => parsed.l4 == L4::Icmp,
+        "arp" => parsed.l3 == L3::Arp,
+        _ => false,
+    }
+}
+
+pub(super) fn journey(frame: String, port: String, journey: Recorded, verdict: Verdict, lan: &Lan) -> JourneyView {
+    let step = |step: tapswitch_wire::Step| StepView {
+        stage: step.stage.name().into(),
+        kind: match step.kind {
+            tapswitch_wire::Kind::LookedUp => "looked-up",
+            tapswitch_wire::Kind::Decided => "decided",
+            tapswitch_wire::Kind::Changed => "changed",
+        }
+        .into(),
+        text: step.text,
+    };
+    let verdict = match verdict {
+        Verdict::Forward(to) => format!("forwarded to {}", lan.name_of(to)),
+        Verdict::Flood { ports } => format!("flooded to {ports} ports"),
+        Verdict::Reply => format!("taken in by the {}", lan.name_of(PortId::GATEWAY)),
+        Verdict::Relay => "handed to the uplink: a socket of the host".into(),
+        Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
+    };
+    JourneyView { frame, port, steps: journey.steps.into_iter().map(step).collect(), verdict }
+}
+
+/// A refused reservation, with the status it deserves.
+pub(super) fn reserve_refusal(name: &str, network: &str, error: ReserveError) -> Refusal {
+    let text = format!("cannot attach '{name}' to network {network}: {error}");
+    match error {
+        ReserveError::SubnetFull { .. } => Refusal::Full(text),
+        ReserveError::AddressTaken { .. } | ReserveError::MacTaken { .. } => Refusal::Conflict(text),
+        _ => Refusal::Invalid(text),
+    }
+}

@@ -1,0 +1,75 @@
+//! UDP and ICMP echo: a connected socket of the host for each flow.
+//!
+//! A connected socket receives only from its own other end and is told of ICMP errors, which go back to the container
+//! with its own header quoted. Datagrams keep their boundaries; an empty one is a datagram. Flows end when nothing passed
+//! for a while: [`UDP_IDLE`] (RFC 4787 REQ-5: five minutes are recommended), DNS sooner, because each question comes from
+//! a port of its own and has been answered or given up by then; [`PING_IDLE`] (RFC 5508 REQ-2: at least 60 s).
+
+use std::time::Duration;
+
+use tapswitch_wire::{Emit, FrameOf, Meta, build};
+
+use crate::host::{HostIcmp, Proto};
+use crate::policy::DNS_PORT;
+use crate::table::Key;
+
+const UDP_IDLE: Duration = Duration::from_secs(300);
+const DNS_IDLE: Duration = Duration::from_secs(20);
+const PING_IDLE: Duration = Duration::from_secs(60);
+
+/// Header bytes of a container's packet that an ICMP error quotes: the IP header with all its options, and the eight
+/// bytes behind it that name the flow (RFC 792).
+const QUOTE: usize = 68;
+
+/// What is remembered of a datagram flow.
+pub(crate) struct Datagram {
+    /// Head of the latest packet of the container, for an ICMP error about it.
+    head: [u8; QUOTE],
+    head_len: u8,
+    pub(crate) idle: Duration,
+}
+
+impl Datagram {
+    pub(crate) fn new(key: &Key) -> Datagram {
+        let idle = match key.proto {
+            Proto::Icmp => PING_IDLE,
+            _ if key.dst.port() == DNS_PORT => DNS_IDLE,
+            _ => UDP_IDLE,
+        };
+        Datagram { head: [0; QUOTE], head_len: 0, idle }
+    }
+
+    /// Remembers the head of a packet that is being sent.
+    pub(crate) fn remember<B: std::ops::Deref<Target = [u8]>>(&mut self, frame: &FrameOf<B>) {
+        let head = quote(frame);
+        self.head[..head.len()].copy_from_slice(head);
+        self.head_len = head.len() as u8;
+    }
+
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head[..usize::from(self.head_len)]
+    }
+}
+
+/// The part of a container's packet that an ICMP error about it quotes.
+pub(crate) fn quote<B: std::ops::Deref<Target = [u8]>>(frame: &FrameOf<B>) -> &[u8] {
+    let packet = frame.packet();
+    let header = usize::from(frame.parsed().l4_start - frame.parsed().l3_start);
+    &packet[..(header + 8).min(packet.len()).min(QUOTE)]
+}
+
+/// Builds the ICMP error that a container gets, from what the host was told.
+pub(crate) fn emit_icmp_error(
+    error: HostIcmp,
+    link: build::Link,
+    ip: build::Ip,
+    head: &[u8],
+    buffer: &mut Vec<u8>,
+    out: &mut impl Emit,
+) {
+    let [high, low] = error.mtu.to_be_bytes();
+    // Only "fragmentation needed" has something in the second half of the word (RFC 1191 4).
+    let word = if (error.kind, error.code) == (3, 4) { [0, 0, high, low] } else { [0; 4] };
+    build::icmp(buffer, link, ip, error.kind, error.code, word, head);
+    out.emit(&Meta::PLAIN, buffer);
+}

@@ -1,0 +1,131 @@
+//! What can go wrong with descriptors and namespaces, in words that say what to do.
+
+use std::io;
+
+/// Why a port or a namespace could not be had: what was tried, on what, why it failed, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The name cannot be an interface's.
+    #[error("'{name}' cannot name an interface: {why}; choose 1 to 15 bytes without '/', ':', '%' or spaces")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The TUN device node is missing.
+    #[error(
+        "cannot open /dev/net/tun: it does not exist; load the tun module (modprobe tun), or make the node: \
+         mkdir -p /dev/net && mknod /dev/net/tun c 10 200 && chmod 0666 /dev/net/tun"
+    )]
+    NoTunNode,
+    /// The node is there, and no driver behind it.
+    #[error("cannot open /dev/net/tun: the kernel has no driver for it ({0}); load the tun module: modprobe tun")]
+    NoTunDriver(io::Error),
+    /// The TUN device may not be opened.
+    #[error(
+        "cannot open /dev/net/tun: permission denied; ask the administrator for mode 0666, the default of most \
+         distributions (in a container, for the device: --device /dev/net/tun)"
+    )]
+    TunDenied,
+    /// No right to make an interface in this namespace.
+    #[error(
+        "cannot make the TAP device '{name}': the kernel demands CAP_NET_ADMIN in this network namespace; run as root, \
+         or in a user namespace of your own (unshare -Ur)"
+    )]
+    TapDenied {
+        /// The device's name.
+        name: String,
+    },
+    /// Another process has the device open.
+    #[error("cannot open the TAP device '{name}': another process holds it; close that one, or choose another name")]
+    TapBusy {
+        /// The device's name.
+        name: String,
+    },
+    /// The descriptor that was handed in is something else.
+    #[error("the descriptor cannot be a port: {0}; hand over a TAP opened with IFF_TAP and IFF_NO_PI")]
+    NotATap(String),
+    /// The interface's name is taken in the target.
+    #[error(
+        "an interface named '{name}' exists in the target namespace already; choose another name with --ifname, or \
+         remove that one first: ip link delete {name}"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// There is no such process.
+    #[error("no process has the pid {pid}: it ended, or never was; list the running ones with: ps -e")]
+    NoSuchProcess {
+        /// The pid.
+        pid: i32,
+    },
+    /// There is no such named namespace.
+    #[error(
+        "no network namespace is named '{name}' (tried {tried}); list them with: ip netns list, or name a container by \
+         the pid of one of its processes"
+    )]
+    NoSuchNamespace {
+        /// The name.
+        name: String,
+        /// The paths that were tried.
+        tried: String,
+    },
+    /// The path leads to nothing, or to something else.
+    #[error("'{path}' is not a network namespace: {why}; give the path of one, such as /proc/PID/ns/net")]
+    NotANamespace {
+        /// The path.
+        path: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// The target belongs to somebody else.
+    #[error(
+        "no permission to enter {target}: {why}; attach as the user who started the container, or as root if root did"
+    )]
+    TargetDenied {
+        /// The target.
+        target: String,
+        /// Which step was refused.
+        why: String,
+    },
+    /// The kernel refused user namespaces to this user.
+    #[error(
+        "cannot make a user namespace: {0}; ask the administrator to allow them: sysctl user.max_user_namespaces, \
+         kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
+    )]
+    NoUserNamespaces(io::Error),
+    /// A step that needs a process of one thread was taken in one of several.
+    #[error(
+        "cannot fork or change namespaces in a process of {count} threads; do it before any thread is started, or in a \
+         program of its own"
+    )]
+    Threads {
+        /// How many there are.
+        count: usize,
+    },
+    /// The child that was to open the device said this.
+    #[error("{0}")]
+    Child(String),
+    /// The child that was to open the device ended without a word.
+    #[error("the child process that should have opened the device ended without an answer ({0}); please report this")]
+    ChildLost(String),
+    /// Any other system call.
+    #[error("cannot {tried}: {source}; {next}")]
+    System {
+        /// What was tried, on what.
+        tried: String,
+        /// Why it failed.
+        source: io::Error,
+        /// What to do next.
+        next: &'static str,
+    },
+}
+
+impl LinkError {
+    /// A failed system call: what was tried on what, why it failed, what to do next.
+    pub(crate) fn system(tried: impl Into<String>, source: impl Into<io::Error>, next: &'static str) -> LinkError {
+        LinkError::System { tried: tried.into(), source: source.into(), next }
+    }
+}

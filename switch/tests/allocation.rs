@@ -1,0 +1,88 @@
+//! Forwarding allocates nothing: counted, not believed.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use tapswitch_switch::{Config, PortConfig, Switch};
+use tapswitch_wire::{DropReason, Frame, Instant, Mac, Meta, PortId, Unheard};
+
+struct Counting;
+
+thread_local! {
+    // Constant and without a destructor, so that reading it never allocates. By thread, for the test runner has others.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+}
+
+// SAFETY: each method hands its arguments unchanged to the system's allocator, which keeps the contract; counting
+// touches a thread-local number only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `System` with this layout, for all others hand out nothing.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as for `dealloc`, and the caller's promise about `size` is the one that `System` asks for.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const MOVER: Mac = Mac([2, 0, 0, 0, 0, 3]);
+
+/// Sends frames as the loop would, one for each step, and returns how many allocations that took.
+fn allocations(switch: &mut Switch, steps: u32, frame: impl Fn(u32) -> (u32, Mac, Mac)) -> u64 {
+    let mut bytes = [0u8; 1514];
+    let mut out = Vec::with_capacity(8);
+    let before = ALLOCATIONS.get();
+    for step in 0..steps {
+        let (port, src, dst) = frame(step);
+        bytes[..6].copy_from_slice(&dst.0);
+        bytes[6..12].copy_from_slice(&src.0);
+        let now = Instant::from_secs(10) + Duration::from_millis(u64::from(step));
+        let frame = Frame::parse(Meta::PLAIN, &mut bytes).unwrap();
+        match switch.decide(PortId(port), &frame, now, &mut Unheard, &mut out) {
+            Ok(()) => out.iter().for_each(|port| switch.sent(*port, bytes.len())),
+            Err(reason) => assert_eq!(reason, DropReason::SameSegment),
+        }
+        switch.poll(now);
+    }
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn established_frames_allocate_nothing() {
+    let mut switch = Switch::new(Config::default());
+    for port in 0..5 {
+        switch.add_port(PortId(port), PortConfig { mtu: 1500, isolated: false });
+    }
+    assert!(allocations(&mut switch, 1, |_| (1, A, Mac::BROADCAST)) > 0, "learning takes room, or nothing is counted");
+    allocations(&mut switch, 2, |step| if step == 0 { (2, B, A) } else { (3, MOVER, A) });
+
+    // Ten seconds of a conversation: both sides are refreshed ten times on the way.
+    let unicast = |step| if step % 2 == 0 { (1, A, B) } else { (2, B, A) };
+    assert_eq!(allocations(&mut switch, 10_000, unicast), 0);
+    let flood = |step| if step % 2 == 0 { (1, A, Mac::BROADCAST) } else { (2, B, Mac([2, 0, 0, 0, 9, 9])) };
+    assert_eq!(allocations(&mut switch, 10_000, flood), 0);
+    let drops = |_| (1, A, A);
+    assert_eq!(allocations(&mut switch, 10_000, drops), 0);
+    let moves = |step| (3 + step % 2, MOVER, A);
+    assert_eq!(allocations(&mut switch, 10_000, moves), 0);
+    assert_eq!(switch.counters(PortId(4)).unwrap().moves, 5_000);
+}

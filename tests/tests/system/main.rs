@@ -1,0 +1,17 @@
+//! System tests: a running `tapswitch`, real kernels and the usual programs, one module per topic. Run them with
+//! `tests/run system`; how their world looks is described in the library of this package.
+
+mod capture;
+mod demo;
+mod errors;
+mod lan;
+mod leases;
+mod lifecycle;
+mod outside;
+mod policy;
+mod run;
+mod scan;
+mod tcp;
+mod udp_icmp;
+mod user;
+mod world;
