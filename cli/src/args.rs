@@ -13,12 +13,44 @@ use crate::error::EXIT_STATUS;
 
 const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold());
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  tapswitch run -- sh
+  tapswitch run --name db --ip 10.210.0.9 -- ./server --port 80
+  tapswitch run --allow 127.0.0.1:8080 -- sh
+                          (it may reach the host's port 8080)";
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  tapswitch up
+  tapswitch up --subnet 10.9.0.0/24 --isolate --allow 127.0.0.1:8080
+  tapswitch up lan.toml --capture all.pcapng
+
+A file holds one table for each network; every key may be left out, and then
+has the default of the option above:
+  [[network]]
+  name = \"lab\"              # default: \"default\"
+  subnet = \"10.9.0.0/24\"
+  gateway = \"10.9.0.1\"
+  mtu = 1500
+  uplink = \"user\"           # \"none\" is --internal
+  isolate = false
+  dns = \"192.0.2.53:53\"     # the resolver that DNS questions go to
+  search = [\"lan.example\"]  # default: none
+  allow = [\"127.0.0.1:8080\", \"10.1.0.0/16\", \"192.0.2.1:443\"]
+  lease_time = 3600         # seconds
+
+Once containers can be attached, one line on stderr says so; with --json it is
+one line of JSON on stdout.";
+
 /// A virtual switch and NAT router that lives wholly in user space: containers get TAP devices and an Ethernet LAN with
 /// DHCP, a gateway and a way out, without root and without touching the host's network configuration.
 #[derive(Debug, Parser)]
 #[command(name = "tapswitch", version, styles = STYLES, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  tapswitch demo\n  tapswitch run -- sh\n  tapswitch up &  tapswitch attach 4711 --name web\n\n\
-                        Run `tapswitch VERB --help` for the options of a verb and its examples.")]
+#[command(
+    after_help = "Examples:\n  tapswitch demo\n  tapswitch run -- sh\n  tapswitch up &  tapswitch attach 4711 --name web\n\n\
+                        Run `tapswitch VERB --help` for the options of a verb and its examples."
+)]
 #[command(after_long_help = long_help())]
 pub struct Cli {
     /// What holds for every verb.
@@ -31,11 +63,11 @@ pub struct Cli {
 
 fn long_help() -> String {
     format!(
-        "Examples:\n  tapswitch demo                          see all of it in ten seconds\n  \
-         tapswitch run -- sh                     a shell in a container of its own, with network\n  \
-         tapswitch up                            the daemon, in the foreground\n  \
-         tapswitch attach 4711 --name web        joins the container of process 4711\n  \
-         tapswitch show flows --json             for programs\n\n{EXIT_STATUS}"
+        "Examples:\n  tapswitch demo                    see all of it in ten seconds\n  \
+         tapswitch run -- sh               a shell in a container, with network\n  \
+         tapswitch up                      the daemon, in the foreground\n  \
+         tapswitch attach 4711 --name web  joins the container of process 4711\n  \
+         tapswitch show flows --json       for programs\n\n{EXIT_STATUS}"
     )
 }
 
@@ -55,26 +87,21 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Show all of it: two containers, DHCP, ping, HTTP through the NAT, and the journey of one packet, explained
-    #[command(after_help = "Example:\n  tapswitch demo\n\nIt needs no root, no daemon and no other program, and leaves nothing behind.")]
+    #[command(
+        after_help = "Example:\n  tapswitch demo\n\nIt needs no root, no daemon and no other program, and leaves nothing behind."
+    )]
     Demo,
     /// Run a command in new namespaces on a network, with the daemon's switch or, if none runs, with its own
-    #[command(after_help = "Examples:\n  tapswitch run -- sh\n  tapswitch run --name db --ip 10.210.0.9 -- ./server --port 80\n  \
-                            tapswitch run --allow 127.0.0.1:8080 -- sh    (the host's port 8080 may be reached)")]
-    #[command(after_long_help = format!("Examples:\n  tapswitch run -- sh\n  tapswitch run --name db --ip 10.210.0.9 -- ./server --port 80\n  \
-                            tapswitch run --allow 127.0.0.1:8080 -- sh    (the host's port 8080 may be reached)\n\n{EXIT_STATUS}"))]
+    #[command(after_help = RUN_EXAMPLES, after_long_help = format!("{RUN_EXAMPLES}\n\n{EXIT_STATUS}"))]
     Run(RunArgs),
     /// The daemon, in the foreground, until SIGINT or SIGTERM
-    #[command(after_help = "Examples:\n  tapswitch up\n  tapswitch up --subnet 10.9.0.0/24 --isolate --allow 127.0.0.1:8080\n  \
-                            tapswitch up lan.toml --capture all.pcapng\n\nA file:\n  [[network]]\n  name = \"default\"\n  \
-                            subnet = \"10.9.0.0/24\"\n  gateway = \"10.9.0.1\"\n  mtu = 1500\n  uplink = \"user\"             \
-                            # or \"none\"\n  isolate = false\n  dns = \"192.0.2.53:53\"        # the resolver that DNS \
-                            questions go to\n  search = [\"lan.example\"]\n  allow = [\"127.0.0.1:8080\", \"10.1.0.0/16\"]\n  \
-                            lease_time = 3600           # seconds\n\nEach key may be left out; the defaults are those of \
-                            the options above.")]
+    #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
     /// Give a container that already runs an interface on a network
-    #[command(after_help = "Examples:\n  tapswitch attach 4711 --name web\n  tapswitch attach blue --ip 10.210.0.7      \
-                            (the namespace that `ip netns` calls blue)\n  tapswitch attach /proc/4711/ns/net --dhcp")]
+    #[command(
+        after_help = "Examples:\n  tapswitch attach 4711 --name web\n  tapswitch attach blue --ip 10.210.0.7      \
+                            (the namespace that `ip netns` calls blue)\n  tapswitch attach /proc/4711/ns/net --dhcp"
+    )]
     Attach(AttachArgs),
     /// Take a container off its network; its interface loses the carrier and disappears
     #[command(after_help = "Example:\n  tapswitch detach web")]
@@ -90,7 +117,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  tapswitch network ls\n  tapswitch network inspect default")]
     Network(NetworkVerb),
     /// Show what the daemon knows: ports, FDB, neighbours, leases, flows, drops, its own figures
-    #[command(after_help = "Examples:\n  tapswitch show fdb\n  tapswitch show drops --network default\n  tapswitch show flows --json")]
+    #[command(
+        after_help = "Examples:\n  tapswitch show fdb\n  tapswitch show drops --network default\n  tapswitch show flows --json"
+    )]
     Show {
         /// What to show
         #[arg(value_name = "WHAT")]
@@ -100,7 +129,9 @@ pub enum Verb {
         network: Option<String>,
     },
     /// Print the completions of a shell
-    #[command(after_help = "Example:\n  tapswitch completions bash > ~/.local/share/bash-completion/completions/tapswitch")]
+    #[command(
+        after_help = "Example:\n  tapswitch completions bash > ~/.local/share/bash-completion/completions/tapswitch"
+    )]
     Completions {
         /// The shell
         shell: Shell,

@@ -173,7 +173,8 @@ impl Client {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(lost(format!("it answered {} instead of an offer", response.status())));
         }
-        let upgraded = self.block_on(async { hyper::upgrade::on(response).await.map_err(|error| error.to_string()) })?;
+        let upgraded =
+            self.block_on(async { hyper::upgrade::on(response).await.map_err(|error| error.to_string()) })?;
         let parts = upgraded
             .downcast::<TokioIo<tokio::net::UnixStream>>()
             .map_err(|_| lost("the connection is no unix socket"))?;

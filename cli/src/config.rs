@@ -277,15 +277,17 @@ impl Config {
 
     /// The default network of a switch of one's own, with these `--allow` rules.
     pub fn own(allow: &[String]) -> Config {
-        let network =
-            NetworkConfig { allow: allow_options(allow), ..NetworkConfig::empty(Place::Option("--allow")) };
+        let network = NetworkConfig { allow: allow_options(allow), ..NetworkConfig::empty(Place::Option("--allow")) };
         Config { networks: vec![network] }
     }
 
     /// Settles every value. `state_dir` is where leases are kept, if anywhere.
     pub fn plan(&self, host: &Host, state_dir: Option<&Path>) -> Result<Vec<NetworkPlan>, Error> {
-        let given: Vec<Option<Ipv4Net>> =
-            self.networks.iter().map(|network| network.subnet.as_ref().map(subnet).transpose()).collect::<Result<_, _>>()?;
+        let given: Vec<Option<Ipv4Net>> = self
+            .networks
+            .iter()
+            .map(|network| network.subnet.as_ref().map(subnet).transpose())
+            .collect::<Result<_, _>>()?;
         let mut used: Vec<Ipv4Net> = host.subnets.iter().copied().chain(given.iter().flatten().copied()).collect();
         let mut plans: Vec<NetworkPlan> = Vec::with_capacity(self.networks.len());
         for (network, given) in self.networks.iter().zip(given) {
@@ -357,7 +359,8 @@ impl NetworkConfig {
             None => host.resolver.filter(|_| uplink),
         };
         let mtu = within(self.mtu.as_ref(), MTU_RANGE, i64::from(DEFAULT_MTU), "mtu", "bytes")?;
-        let lease_time = within(self.lease_time.as_ref(), LEASE_TIME_RANGE, DEFAULT_LEASE_TIME, "lease_time", "seconds")?;
+        let lease_time =
+            within(self.lease_time.as_ref(), LEASE_TIME_RANGE, DEFAULT_LEASE_TIME, "lease_time", "seconds")?;
         Ok(NetworkPlan {
             name: name.to_owned(),
             subnet,
@@ -385,7 +388,8 @@ impl NetworkConfig {
             return Err(text.wrong(format!("gateway {gateway} is outside of subnet {subnet}; choose one inside")));
         }
         if gateway == subnet.network() || gateway == end {
-            return Err(text.wrong(format!("gateway {gateway} is the first or last address of {subnet}, which no host may have")));
+            return Err(text
+                .wrong(format!("gateway {gateway} is the first or last address of {subnet}, which no host may have")));
         }
         Ok(gateway)
     }

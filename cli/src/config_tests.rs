@@ -157,7 +157,8 @@ fn options_describe_the_default_network() {
 
 #[test]
 fn resolver_is_the_first_usable_nameserver() {
-    let text = "# nameserver 1.1.1.1\nsearch x\nnameserver fe80::1%eth0\nnameserver\t192.0.2.7 \nnameserver 192.0.2.8\n";
+    let text =
+        "# nameserver 1.1.1.1\nsearch x\nnameserver fe80::1%eth0\nnameserver\t192.0.2.7 \nnameserver 192.0.2.8\n";
     assert_eq!(first_nameserver(text), Some("192.0.2.7:53".parse().unwrap()));
     assert_eq!(first_nameserver("nameserver\noptions rotate\n"), None);
 }

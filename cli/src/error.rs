@@ -6,12 +6,14 @@ use tapswitch_link::LinkError;
 /// The exit codes, as `--help` and the manual page state them.
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status:
-  0    done
-  1    refused or failed; the message says why and what to do
-  2    wrong options or arguments
-  3    no daemon listens on the control socket
-  run  exits with CMD's own status (128 + N if signal N ended it), with 125 if tapswitch itself failed, 126 if CMD
-       cannot be executed and 127 if it does not exist";
+  0  done
+  1  refused or failed; the message says why and what to do
+  2  wrong options or arguments
+  3  no daemon listens on the control socket
+  `run` exits with CMD's status (128 + N if signal N ended it), or
+  125  if tapswitch itself failed
+  126  if CMD cannot be executed
+  127  if there is no CMD";
 
 /// Why a command failed: what was tried, on what, why it did not work, and what to do next, in one text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

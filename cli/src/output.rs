@@ -42,7 +42,11 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item 
 
 fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, next| {
-        if next.is_control() { shown.extend(next.escape_default()) } else { shown.push(next) }
+        if next.is_control() {
+            shown.extend(next.escape_default())
+        } else {
+            shown.push(next)
+        }
         shown
     })
 }
@@ -101,7 +105,9 @@ mod tests {
 
     #[test]
     fn amounts_are_readable() {
-        for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1.0 MiB"), (5 << 30, "5.0 GiB")] {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1.0 MiB"), (5 << 30, "5.0 GiB")]
+        {
             assert_eq!(bytes(count), text);
         }
         for (count, text) in [(0, "0s"), (59, "59s"), (125, "2m05s"), (10_800, "3h00m"), (1_051_200, "12d04h")] {

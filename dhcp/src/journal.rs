@@ -7,7 +7,7 @@
 //! A crash may tear the last line. It is skipped with a warning, and the next line that is written then begins with a
 //! line feed, so that it does not grow together with the torn one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ pub(crate) struct Contents {
 /// Reads a journal. Lines that cannot be used, or whose address `fits` refuses with a reason, become warnings.
 pub(crate) fn read(journal: &[u8], clock: Clock, fits: impl Fn(Ipv4Addr) -> Result<(), &'static str>) -> Contents {
     let mut contents = Contents { torn: journal.last().is_some_and(|last| *last != b'\n'), ..Contents::default() };
-    let mut last: HashMap<Ipv4Addr, (usize, Lease)> = HashMap::new();
+    let mut last: BTreeMap<Ipv4Addr, (usize, Lease)> = BTreeMap::new();
     for (index, line) in journal.split(|byte| *byte == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;

@@ -204,12 +204,13 @@ fn layout(
     if total(&wanted) <= left {
         wanted.iter().for_each(|option| message.extend_from_slice(option));
     } else {
+        let may_overload = left >= OVERLOAD_LEN;
         left = left.saturating_sub(OVERLOAD_LEN);
         for option in &wanted {
             if option.len() <= left {
                 left -= option.len();
                 message.extend_from_slice(option);
-            } else {
+            } else if may_overload {
                 overload.take(option);
             }
         }

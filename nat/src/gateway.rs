@@ -35,6 +35,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Whether a source outside of `subnet` is refused.
     pub verify_source: bool,
+    /// Whether containers are kept from each other: then nothing is routed from the LAN back onto it.
+    pub isolate: bool,
 }
 
 /// A service at the gateway's own address, answered by somebody else.

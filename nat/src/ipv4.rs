@@ -79,6 +79,10 @@ impl Gateway {
         turn: &mut Turn<'_, impl Journey, impl Emit>,
     ) -> Result<Outcome, DropReason> {
         turn.journey.note(|| Step::decided(Stage::Route, format!("{dst} is on the LAN")));
+        if self.config.isolate {
+            // The switch keeps isolated containers apart; the gateway must not be a way around it.
+            return Err(self.refuse(frame, IcmpError::AdminProhibited, DropReason::Isolated, turn));
+        }
         self.check_ttl(frame, turn)?;
         if self.is_above_mtu(frame) {
             let error = IcmpError::FragmentationNeeded { mtu: self.config.mtu };

@@ -169,7 +169,7 @@ impl World {
         let words = match (self.person, &self.user) {
             (Person::Root, _) => String::new(),
             (Person::User, None) => format!(
-                "setpriv --reuid {NOBODY_ID} --regid {NOBODY_ID} --clear-groups --inh-caps=-all --bounding-set=-all --"
+                "setpriv --reuid {NOBODY_ID} --regid {NOBODY_ID} --clear-groups --inh-caps=-all --"
             ),
             (Person::User, Some(user)) => format!("nsenter --target {} --user --preserve-credentials --", user.pid()),
         };
@@ -228,7 +228,7 @@ impl World {
         let number = self.containers.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.dir().join(format!("holder-{number}.log"));
         let mut holder = self
-            .host_cmd("unshare --user --map-root-user --net sh -c")
+            .person_cmd("unshare --user --map-root-user --net sh -c")
             .arg("ip link set lo up && echo ready && exec sleep 600")
             .spawn(&log);
         holder.until_says("ready", Duration::from_secs(10));

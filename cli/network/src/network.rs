@@ -89,6 +89,7 @@ impl<H: Host> Network<H> {
             uplink: relay.is_some(),
             services,
             verify_source: true,
+            isolate: config.isolate,
         };
         let dhcp = dhcp::Config {
             lease_time: config.lease_time,

@@ -65,8 +65,14 @@ fn run(global: &Global, args: &RunArgs) -> Result<u8, Error> {
 
 /// What the parser could not judge.
 fn check(args: &RunArgs) -> Result<(), Error> {
-    match args.dns_search.iter().find(|domain| domain.is_empty() || domain.contains(|c: char| c.is_whitespace() || c.is_control())) {
-        Some(domain) => Err(Error::Usage(format!("--dns-search: '{domain}' is not a domain name; write one, as lan.example"))),
+    match args
+        .dns_search
+        .iter()
+        .find(|domain| domain.is_empty() || domain.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        Some(domain) => {
+            Err(Error::Usage(format!("--dns-search: '{domain}' is not a domain name; write one, as lan.example")))
+        }
         None => Ok(()),
     }
 }
@@ -91,12 +97,22 @@ fn connect(global: &Global, args: &RunArgs) -> Result<(Option<Daemon>, Client), 
 }
 
 fn command(given: &[OsString], shell: Option<OsString>) -> Vec<OsString> {
-    if given.is_empty() { vec![shell.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())] } else { given.to_vec() }
+    if given.is_empty() {
+        vec![shell.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
+    } else {
+        given.to_vec()
+    }
 }
 
 fn request(args: &RunArgs) -> AttachRequest {
     let port = &args.port;
-    AttachRequest { network: port.network.clone(), name: port.name.clone(), ip: port.ip, mac: port.mac, dhcp: port.dhcp }
+    AttachRequest {
+        network: port.network.clone(),
+        name: port.name.clone(),
+        ip: port.ip,
+        mac: port.mac,
+        dhcp: port.dhcp,
+    }
 }
 
 fn plan(args: &RunArgs, offer: &AttachOffer, argv: Vec<OsString>) -> Plan {

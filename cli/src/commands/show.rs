@@ -29,9 +29,8 @@ fn answer<T: Serialize>(global: &Global, value: &T, text: impl FnOnce(&T) -> Str
 }
 
 fn ports(rows: &[PortView]) -> String {
-    let header = [
-        "NETWORK", "PORT", "NAME", "MTU", "OFFLOAD", "AGE", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES", "DROPS",
-    ];
+    let header =
+        ["NETWORK", "PORT", "NAME", "MTU", "OFFLOAD", "AGE", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES", "DROPS"];
     let rows = rows.iter().map(|port| {
         let counters = &port.counters;
         [

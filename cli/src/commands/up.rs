@@ -64,7 +64,12 @@ fn start_log(level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(terminal).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false)
+        .init();
 }
 
 fn default_state_dir() -> Result<PathBuf, Error> {
@@ -81,7 +86,9 @@ fn default_state_dir() -> Result<PathBuf, Error> {
 fn make_state_dir(directory: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
         let shown = directory.display();
-        Error::failed(format!("cannot make {shown} for the leases: {error}; choose another directory with --leases DIR"))
+        Error::failed(format!(
+            "cannot make {shown} for the leases: {error}; choose another directory with --leases DIR"
+        ))
     })
 }
 

@@ -98,10 +98,10 @@ async fn hand_over(control: &Control, offer: &AttachOffer, upgrade: OnUpgrade) -
 
 /// Tells the client why not, if it is still there, and passes the reason on.
 async fn refuse(stream: &mut UnixStream, why: String) -> Result<(), String> {
-    match in_time("the refusal", write_line(stream, &AttachResult::Refused(why.clone()))).await {
-        Ok(()) => Err(why),
-        Err(unsaid) => Err(format!("{why} ({unsaid})")),
+    if let Err(unsaid) = in_time("the refusal", write_line(stream, &AttachResult::Refused(why.clone()))).await {
+        tracing::debug!("the client could not be told that {why}: {unsaid}");
     }
+    Err(why)
 }
 
 async fn in_time<T, E: ToString>(what: &str, step: impl Future<Output = Result<T, E>>) -> Result<T, String> {
@@ -153,7 +153,8 @@ async fn receive_tap(stream: &UnixStream) -> Result<(AttachTap, OwnedFd), String
             return Err(format!("the client sent more than {MAX_LINE} bytes where one line was expected"));
         }
     }
-    let about = serde_json::from_slice(&line).map_err(|error| format!("the client's answer to the offer is wrong: {error}"))?;
+    let about =
+        serde_json::from_slice(&line).map_err(|error| format!("the client's answer to the offer is wrong: {error}"))?;
     let fd = tap.ok_or("the client sent no descriptor with its answer to the offer")?;
     Ok((about, fd))
 }

@@ -69,7 +69,9 @@ impl hyper::body::Body for Later {
         let passed = ready!(Pin::new(answer).poll(context));
         self.0 = None;
         Poll::Ready(Some(match passed {
-            Ok(Ok(journey)) => serde_json::to_vec(&journey).map(|json| Frame::data(json.into())).map_err(io::Error::from),
+            Ok(Ok(journey)) => {
+                serde_json::to_vec(&journey).map(|json| Frame::data(json.into())).map_err(io::Error::from)
+            }
             Ok(Err(refusal)) => Err(io::Error::other(refusal)),
             Err(_) => Err(io::Error::other(Gone)),
         }))

@@ -15,6 +15,7 @@ mod server;
 mod socket;
 pub mod worker;
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ use crate::error::Error;
 
 pub use command::{Command, Refusal, Reply};
 pub use control::{Control, Gone};
-pub use socket::path as socket_path;
 use socket::ControlSocket;
+pub use socket::path as socket_path;
 
 /// Connections of this process that the control thread has not taken up yet.
 const OWN_CONNECTIONS: usize = 16;
@@ -47,7 +48,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     control: Control,
-    connections: Option<mpsc::Sender<UnixStream>>,
+    connections: mpsc::Sender<UnixStream>,
+    stop_control: Option<oneshot::Sender<Infallible>>,
     control_thread: Option<JoinHandle<()>>,
     watcher: Option<JoinHandle<()>>,
     ended: oneshot::Receiver<Error>,
@@ -73,7 +75,8 @@ impl Daemon {
         // From here on, whatever fails drops the daemon, which stops what runs.
         let mut daemon = Daemon {
             control: control.clone(),
-            connections: Some(connections),
+            connections,
+            stop_control: None,
             control_thread: None,
             watcher: Some(watcher),
             ended,
@@ -91,7 +94,16 @@ impl Daemon {
             let _inside = runtime.enter();
             listener.map(UnixListener::from_std).transpose().map_err(failed)?
         };
-        let thread = spawn("control", move || runtime.block_on(server::serve(control, listener, incoming)))?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = spawn("control", move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = server::serve(control, listener, incoming) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        self.stop_control = Some(stop);
         self.control_thread = Some(thread);
         Ok(())
     }
@@ -103,8 +115,7 @@ impl Daemon {
         };
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
         theirs.set_nonblocking(true).map_err(|error| failed(&error))?;
-        let connections = self.connections.as_ref().ok_or_else(|| failed(&Gone))?;
-        connections.try_send(theirs).map_err(|error| failed(&error))?;
+        self.connections.try_send(theirs).map_err(|error| failed(&error))?;
         Ok(ours)
     }
 
@@ -129,7 +140,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.connections = None;
+        self.stop_control = None;
         join(self.control_thread.take());
         self.control.stop();
         join(self.watcher.take());

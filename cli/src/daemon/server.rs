@@ -28,9 +28,10 @@ use super::handover;
 use super::journey::journey;
 use super::socket::may_command;
 use crate::api::{ATTACH_PROTOCOL, AttachRequest, ErrorBody, NetworkView, StatsView, Version};
+use crate::config::check_name;
 
 /// Connections served at a time.
-const MAX_CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 /// The largest body of a request.
 const MAX_BODY: usize = 16 * 1024;
 /// The largest head of a request; hyper wants at least this much.
@@ -70,8 +71,8 @@ impl From<Refusal> for Failure {
 
 type Answer<T> = Result<Json<T>, Failure>;
 
-/// Accepts and serves connections until `incoming` is closed: those of the socket, if there is one, and those that come
-/// over `incoming`, whose other ends this process itself holds.
+/// Accepts and serves connections: those of the socket, if there is one, and those that come over `incoming`, whose other
+/// ends this process itself holds. It ends when it is dropped, and with it whatever is being served.
 pub(crate) async fn serve(
     control: Control,
     listener: Option<UnixListener>,
@@ -220,6 +221,20 @@ async fn detach(State(control): State<Control>, Path(name): Path<String>) -> Res
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Judges what needs no look at the networks. Names end up in logs, in tables and in the names of files.
+fn check(wanted: &AttachRequest) -> Result<(), Refusal> {
+    for name in [&wanted.network, &wanted.name].into_iter().flatten() {
+        check_name(name).map_err(Refusal::Invalid)?;
+    }
+    match wanted.mac {
+        Some(mac) if !mac.is_station() => Err(Refusal::Invalid(format!(
+            "{mac} cannot be an interface's MAC address: it is a group's or nobody's; choose one whose first byte is even, \
+             or leave it out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 async fn attach(State(control): State<Control>, mut request: Request) -> Result<Response, Failure> {
     let asked = request.headers().get(header::UPGRADE).is_some_and(|protocol| protocol == ATTACH_PROTOCOL);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked).ok_or_else(|| {
@@ -229,6 +244,7 @@ async fn attach(State(control): State<Control>, mut request: Request) -> Result<
     let Json(wanted) = Json::<AttachRequest>::from_request(request, &())
         .await
         .map_err(|error: JsonRejection| Failure(error.status(), error.body_text()))?;
+    check(&wanted)?;
     let (reserved, outcome) = oneshot::channel();
     tokio::spawn(handover::attach(control, wanted, upgrade, reserved));
     outcome.await.map_err(|_| Gone)???;

@@ -12,7 +12,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
+};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, geteuid};
 
@@ -60,7 +62,11 @@ impl ControlSocket {
         };
         let elsewhere = "choose another path with --socket";
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| failed("make a directory for", &e, elsewhere))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|e| failed("make a directory for", &e, elsewhere))?;
         let opened = File::open(directory).map_err(|e| failed("make", &e, elsewhere))?;
         let metadata = opened.metadata().map_err(|e| failed("make", &e, elsewhere))?;
         if let Some(why) = unsafe_directory(&metadata) {
@@ -74,7 +80,8 @@ impl ControlSocket {
         };
         clear(path)?;
         let listener = listen_at(path).map_err(|e| failed("listen on", &e, elsewhere))?;
-        let identity = fs::symlink_metadata(path).map(|made| identity(&made)).map_err(|e| failed("find", &e, elsewhere))?;
+        let identity =
+            fs::symlink_metadata(path).map(|made| identity(&made)).map_err(|e| failed("find", &e, elsewhere))?;
         Ok(ControlSocket { listener, path: path.to_owned(), identity })
     }
 
@@ -132,9 +139,9 @@ fn clear(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(|error| {
             Error::failed(format!("cannot remove {shown}, which a dead daemon left: {error}; remove it by hand"))
         }),
-        Err(error) => Err(Error::failed(format!(
-            "cannot see who listens on {shown}: {error}; choose another path with --socket"
-        ))),
+        Err(error) => {
+            Err(Error::failed(format!("cannot see who listens on {shown}: {error}; choose another path with --socket")))
+        }
     }
 }
 

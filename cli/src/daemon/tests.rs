@@ -178,6 +178,8 @@ fn garbage_is_answered_with_a_reason() {
         (text(raw_attach("{")), 400, "JSON"),
         (text(raw_attach(r#"{"ip":"10.0.0"}"#)), 422, "ip"),
         (text(raw_attach(r#"{"mac":"no"}"#)), 422, "MAC"),
+        (text(raw_attach(r#"{"mac":"01:00:5e:00:00:01"}"#)), 400, "MAC"),
+        (text(raw_attach(r#"{"name":"a\nb"}"#)), 400, "cannot be a name"),
         (text(raw_attach(&format!("{{\"name\":\"{long}\"}}"))), 413, "limit"),
     ] {
         let mut stream = daemon.raw();
@@ -209,6 +211,23 @@ fn attack_2_22_half_written_requests_do_not_hold_up_others() {
         .collect();
     daemon.client().networks().unwrap();
     drop(half);
+}
+
+#[test]
+fn stopping_waits_for_nobody() {
+    let daemon = scripted();
+    // More than are served at a time, so that the daemon waits for a place to get free.
+    let mut busy: Vec<UnixStream> = Vec::new();
+    while busy.len() < server::MAX_CONNECTIONS + 2 {
+        match daemon.daemon.connect() {
+            Ok(stream) => busy.push(stream),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    daemon.daemon.stop();
+    assert!(daemon.events.recv().is_err(), "the poll thread still runs");
+    let mut byte = [0];
+    assert!(matches!(busy[0].read(&mut byte), Ok(0)), "a connection was not closed");
 }
 
 #[test]
@@ -309,7 +328,10 @@ fn follow_script(commands: &crossbeam_channel::Receiver<Command>, said: &std_mps
                 say(format!("attach {network}/{name} {} {}", tap.interface, tap.target));
                 let answer = match name.as_str() {
                     "bad-tap" => Err(Refusal::Invalid("that is no TAP".into())),
-                    _ => File::from(fd).write_all(b"from the poll thread").map(|()| port()).map_err(|e| Refusal::Invalid(e.to_string())),
+                    _ => File::from(fd)
+                        .write_all(b"from the poll thread")
+                        .map(|()| port())
+                        .map_err(|e| Refusal::Invalid(e.to_string())),
                 };
                 drop(reply.send(answer));
             }

@@ -169,7 +169,6 @@ fn dh_8_long_options_are_split_and_within_the_size_the_client_takes() {
     assert_eq!((all.get(6).len(), all.get(121).len()), (400, 60 * 8 + 5));
     assert!(all.get(119).len() > 255);
 
-    let mut seen = Vec::new();
     for size in (0..3000).step_by(7).chain([u16::MAX]) {
         let answer = world.ask(&msg(size));
         assert!(answer.payload.len() + 28 <= usize::from(size.max(576)), "{size}: {}", answer.payload.len());
@@ -181,9 +180,12 @@ fn dh_8_long_options_are_split_and_within_the_size_the_client_takes() {
         for code in answer.codes().into_iter().filter(|code| *code != 52) {
             assert_eq!(answer.find(code), all.find(code), "option {code} at {size} is whole or not there");
         }
-        seen.push(answer.codes().len());
+        for (code, value) in all.options.iter().filter(|(code, _)| answer.find(*code).is_none()) {
+            let needed = value.len() + 2 * value.len().div_ceil(255);
+            let free = usize::from(size.max(576)) - 28 - (end + 1);
+            assert!(needed > free.saturating_sub(3), "option {code} would have fit at {size}");
+        }
     }
-    assert!(seen.is_sorted(), "more room holds no fewer options");
     // Without option 57 the client takes 576, and never more than the MTU goes out.
     assert!(world.ask(&Msg::discover(1).option(55, codes)).payload.len() + 28 <= 576);
     config.mtu = 700;
@@ -208,4 +210,23 @@ fn dh_8_option_overload_only_if_needed() {
     assert_eq!(large.find(52), None);
     assert!(large.field(44..236).iter().all(|byte| *byte == 0));
     assert_eq!(large.get(121), small.get(121));
+}
+
+#[test]
+fn dh_8_what_must_be_echoed_never_pushes_a_reply_over_its_size() {
+    let mut config = rich();
+    config.dns = (0..40).map(ip).collect();
+    let mut world = World::with(config);
+    for id in 200..=255 {
+        let msg = Msg::discover(1).id(&vec![7; id]).option(82, &[3; 15]).option(55, &[3, 6, 15, 26, 28, 119, 121]);
+        let answer = world.ask(&msg);
+        assert!(answer.payload.len() + 28 <= 576, "{id}: {}", answer.payload.len());
+        assert_eq!((answer.get(61).len(), answer.get(82).len()), (id, 15));
+        world.send(&Msg::release(1, answer.yiaddr).id(&vec![7; id])).unwrap();
+    }
+    // Option 82 gives way where even the echoed options do not fit.
+    let msg = Msg::discover(1).id(&[7; 255]).option(82, &[3; 100]);
+    let answer = world.ask(&msg);
+    assert_eq!((answer.get(61).len(), answer.find(82)), (255, None));
+    assert!(answer.payload.len() + 28 <= 576);
 }

@@ -167,3 +167,24 @@ fn dh_11_reservations_survive_a_restart() {
     assert!(matches!(later.reserve("x", None, Some(ip(9))), Err(ReserveError::AddressTaken { .. })));
     assert_eq!(later.reserve("db", None, None).unwrap().ip, ip(2), "the name is remembered too");
 }
+
+#[test]
+fn released_name_is_remembered_through_a_lease_of_its_hardware_address() {
+    let mut world = World::new();
+    world.reserve("web", Some(mac(1)), Some(ip(9))).unwrap();
+    world.release_name("web");
+    assert_eq!(world.lease(1, 1), ip(9));
+    assert_eq!(world.row(ip(9)).unwrap().name.as_deref(), Some("web"));
+    world.send(&Msg::release(1, ip(9))).unwrap();
+    assert_eq!(world.reserve("web", None, None).unwrap().ip, ip(9));
+}
+
+#[test]
+fn released_reservation_does_not_displace_the_lease_of_the_same_station() {
+    let mut world = World::new();
+    assert_eq!(world.lease(1, 1), ip(2));
+    world.reserve("web", Some(mac(1)), Some(ip(9))).unwrap();
+    assert_eq!(world.ask(&Msg::discover(1)).yiaddr, ip(9), "while it is reserved, that is its address");
+    world.release_name("web");
+    assert_eq!(world.ask(&Msg::discover(1)).yiaddr, ip(2), "then the lease that still runs");
+}

@@ -203,3 +203,17 @@ fn lease_view_serializes_for_the_control_interface() {
     ]);
     assert_eq!(json, expected);
 }
+
+#[test]
+fn dh_10_offer_that_was_not_taken_does_not_forget_the_client() {
+    let mut world = World::new();
+    world.lease(1, 1);
+    world.send(&Msg::release(1, ip(2))).unwrap();
+    let remembered = world.row(ip(2));
+    world.ask(&Msg::discover(1));
+    assert_eq!(world.state(ip(2)), Some(State::Offered));
+    world.wait(60);
+    world.poll();
+    assert_eq!(world.row(ip(2)), remembered);
+    assert_eq!(world.ask(&Msg::discover(2)).yiaddr, ip(3));
+}

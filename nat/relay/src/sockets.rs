@@ -30,6 +30,7 @@ struct Open {
     id: FlowId,
     socket: Socket,
     proto: Proto,
+    domain: Domain,
     /// Time to live that the socket is set to.
     ttl: u8,
     /// Where the next peek begins, behind the first byte not consumed; `None` before the first peek.
@@ -114,7 +115,7 @@ impl Host for Sockets {
         if self.open.len() <= id.index() {
             self.open.resize_with(id.index() + 1, || None);
         }
-        self.open[id.index()] = Some(Open { id, socket, proto, ttl: 0, peek_at: None });
+        self.open[id.index()] = Some(Open { id, socket, proto, domain: Domain::for_address(to), ttl: 0, peek_at: None });
         Ok(())
     }
 
@@ -179,9 +180,9 @@ impl Host for Sockets {
         let open = self.get(id)?;
         if open.ttl != ttl && ttl > 0 {
             let hops = u32::from(ttl);
-            match open.socket.peer_addr()?.is_ipv4() {
-                true => open.socket.set_ttl_v4(hops)?,
-                false => open.socket.set_unicast_hops_v6(hops)?,
+            match open.domain {
+                Domain::IPV6 => open.socket.set_unicast_hops_v6(hops)?,
+                _ => open.socket.set_ttl_v4(hops)?,
             }
             open.ttl = ttl;
         }

@@ -106,3 +106,11 @@ fn padding_does_not_count_against_the_mtu() {
     frame.resize(60, 0);
     assert_eq!(world.rx(&frame).0, REPLY);
 }
+
+#[test]
+fn the_gateway_is_no_way_around_isolation() {
+    let mut world = World::with(|config| config.isolate = true);
+    let expected = vec![format!("{TO_A}ICMP type 3 code 13, 78 bytes")];
+    assert_eq!(world.rx(&ping(A, B, 64)), (drop(Isolated), expected));
+    assert_eq!(world.rx(&ping(A, OUTSIDE, 64)).0, UPLINK, "the way out stays open");
+}

@@ -30,6 +30,7 @@ pub fn config() -> Config {
         uplink: true,
         services: vec![Service::Dhcp, Service::Port(53)],
         verify_source: true,
+        isolate: false,
     }
 }
 

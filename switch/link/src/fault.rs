@@ -55,8 +55,6 @@ pub struct Fault<P> {
     injected: Injected,
     /// Frames that were read and are still to be given.
     arrived: Vec<(Meta, Vec<u8>)>,
-    /// A frame that was read and lets the next one overtake it.
-    rx_held: Option<(Meta, Vec<u8>)>,
     /// A frame that is to be sent after the next one.
     tx_held: Option<(Meta, Vec<u8>)>,
     scratch: Vec<u8>,
@@ -71,7 +69,6 @@ impl<P: Port> Fault<P> {
             random: Random::new(seed),
             injected: Injected::default(),
             arrived: Vec::new(),
-            rx_held: None,
             tx_held: None,
             scratch: Vec::new(),
         }
@@ -105,7 +102,6 @@ impl<P: Port> Fault<P> {
             injected.corrupted += 1;
             Fate::Corrupt
         } else if self.random.chance(reorder) {
-            injected.reordered += 1;
             Fate::HoldBack
         } else {
             Fate::Pass
@@ -147,11 +143,16 @@ impl<P: Port> Fault<P> {
                 self.arrived.push((meta, buffer.frame(len).to_vec()));
                 return outcome;
             }
-            Fate::HoldBack if self.rx_held.is_none() => {
-                self.rx_held = Some((meta, buffer.frame(len).to_vec()));
-                return self.read_overtaking(buffer);
+            Fate::HoldBack => {
+                self.injected.reordered += 1;
+                let held = (meta, buffer.frame(len).to_vec());
+                let overtaking = self.port.rx(buffer);
+                if let Rx::WouldBlock | Rx::Gone = overtaking {
+                    return buffer.put(held.0, &held.1);
+                }
+                self.arrived.push(held);
+                return overtaking;
             }
-            Fate::HoldBack => return outcome,
             Fate::Corrupt => match self.damaged(&meta, buffer.frame(len)) {
                 // Given from the back.
                 Ok(frames) => self.arrived.extend(frames.into_iter().rev().map(|frame| (Meta::PLAIN, frame))),
@@ -161,20 +162,6 @@ impl<P: Port> Fault<P> {
         match self.arrived.pop() {
             Some((meta, frame)) => buffer.put(meta, &frame),
             None => Rx::Bad(DropReason::FaultInjected),
-        }
-    }
-
-    /// Reads the frame that overtakes the held one; gives the held one if there is none.
-    fn read_overtaking(&mut self, buffer: &mut Buffer) -> Rx {
-        match self.port.rx(buffer) {
-            Rx::WouldBlock | Rx::Gone => match self.rx_held.take() {
-                Some((meta, frame)) => buffer.put(meta, &frame),
-                None => Rx::WouldBlock,
-            },
-            outcome => {
-                self.arrived.extend(self.rx_held.take());
-                outcome
-            }
         }
     }
 }
@@ -198,9 +185,11 @@ impl<P: Port> Port for Fault<P> {
         let sent = match self.fate() {
             Fate::Lose => Err(DropReason::FaultInjected),
             Fate::HoldBack if self.tx_held.is_none() => {
+                self.injected.reordered += 1;
                 self.tx_held = Some((*meta, frame.to_vec()));
                 return Ok(());
             }
+            // While one is held back, this is the frame that overtakes it.
             Fate::Pass | Fate::HoldBack => self.port.tx(meta, frame),
             Fate::Duplicate => self.port.tx(meta, frame).and_then(|()| self.port.tx(meta, frame)),
             Fate::Corrupt => self

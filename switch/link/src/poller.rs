@@ -317,8 +317,8 @@ mod tests {
                 for _ in 0..poller.budget() {
                     let mut byte = [0];
                     match reader.read(&mut byte) {
-                        Ok(_) => read.push(byte[0]),
-                        Err(_) => {
+                        Ok(1) => read.push(byte[0]),
+                        _ => {
                             poller.park(token);
                             break;
                         }

@@ -297,7 +297,9 @@ fn rx_outcome(error: &io::Error) -> Rx {
 
 fn enable_offload(fd: &OwnedFd, name: &str) -> Result<Offload, LinkError> {
     let explain = |what: &'static str| {
-        move |e: io::Error| LinkError::system(format!("{what} of '{name}'"), e, "try without offload: --offload=off")
+        move |e: io::Error| {
+            LinkError::system(format!("{what} of '{name}'"), e, "open it without offload, or use Linux 4.8 or later")
+        }
     };
     if sys::tun_vnet_header_len(fd).map_err(explain("read the virtio-net header size"))? != VNET_HEADER_LEN {
         sys::tun_set_vnet_header_len(fd, VNET_HEADER_LEN).map_err(explain("set the virtio-net header size"))?;

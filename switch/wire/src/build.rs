@@ -151,7 +151,7 @@ pub fn icmp(out: &mut Vec<u8>, link: Link, header: Ip, kind: u8, code: u8, word:
 ///
 /// Returns the metadata (without segmentation) that says so. Headers and payload together must fit an IP packet.
 pub fn tcp(out: &mut Vec<u8>, link: Link, header: Ip, tcp: Tcp<'_>, payload_len: usize) -> Meta {
-    debug_assert!(tcp.options.len() % 4 == 0 && tcp.options.len() <= 40);
+    debug_assert!(tcp.options.len().is_multiple_of(4) && tcp.options.len() <= 40);
     let len = 20 + tcp.options.len() + payload_len;
     ip(out, link, header, protocol::TCP, len);
     let start = out.len();

@@ -43,7 +43,7 @@ reasons! {
     // Switch
     ReservedMulticast, "reserved-multicast", "Addresses 01-80-C2-00-00-00 to -0F are never relayed by a bridge.";
     SourceNotStation, "source-not-station", "The source MAC address is a group address or zero.";
-    SourceIsOurs, "source-is-ours", "The frame claims the gateway's own MAC address as its source.";
+    SourceIsOurs, "source-is-ours", "The frame claims a MAC address as its source that belongs to another port for good, such as the gateway's.";
     SameSegment, "same-segment", "The destination stands behind the port the frame came from.";
     Isolated, "isolated", "Both ports are isolated, so they may not talk to each other.";
     NoOtherPort, "no-other-port", "There is no other port the frame could be flooded to.";

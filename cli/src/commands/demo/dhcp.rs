@@ -200,8 +200,7 @@ fn lease(message: &Message) -> Option<Lease> {
 mod tests {
     use super::*;
 
-    const CLIENT: Client<'_> =
-        Client { mac: Mac([2, 0x42, 10, 0, 0, 7]), xid: 0x1234_5678, hostname: "red" };
+    const CLIENT: Client<'_> = Client { mac: Mac([2, 0x42, 10, 0, 0, 7]), xid: 0x1234_5678, hostname: "red" };
     const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 

@@ -96,9 +96,9 @@ impl Member {
     }
 
     fn ask(&mut self, ask: &Ask) -> Result<Told, Error> {
-        let told = self.exchange(ask).map_err(|error| {
-            Error::failed(format!("the container {} gives no answer: {error}", self.port.name))
-        })?;
+        let told = self
+            .exchange(ask)
+            .map_err(|error| Error::failed(format!("the container {} gives no answer: {error}", self.port.name)))?;
         match told {
             Told::Failed(why) => Err(Error::failed(format!("in the container {}: {why}", self.port.name))),
             told => Ok(told),

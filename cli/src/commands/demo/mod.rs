@@ -33,7 +33,8 @@ use report::{Counters, Http, Joined, Ping, Report};
 use story::Story;
 
 /// The two containers.
-const NAMES: [&str; 2] = ["red", "blue"];
+const RED: &str = "red";
+const BLUE: &str = "blue";
 const PINGS: u16 = 3;
 /// How long ports may outlive their containers: the kernel takes its time to end a namespace.
 const PARTING: Duration = Duration::from_secs(3);
@@ -53,9 +54,8 @@ fn play(story: &mut Story) -> Result<Report, Error> {
     let watch = Stopwatch::start();
     let (stage, network) = Stage::set(story)?;
     let (mut red, mut blue) = stage.members(story)?;
-    let containers = [addressed(story, &mut red)?, addressed(story, &mut blue)?];
-    let blue_ip = containers[1].ip;
-    let (ping, echo_journey) = stage.ping(story, &mut red, blue_ip)?;
+    let (red_joined, blue_joined) = addresses(story, &mut red, &mut blue)?;
+    let (ping, echo_journey) = stage.ping(story, &mut red, blue_joined.ip)?;
     let (http, syn_journey) = stage.fetch(story, &mut blue, &network)?;
     let journeys = tell_journeys(story, [echo_journey, syn_journey])?;
     let counters = stage.counters()?;
@@ -64,7 +64,7 @@ fn play(story: &mut Story) -> Result<Report, Error> {
         uid: geteuid().as_raw(),
         elapsed_ms: watch.millis(),
         network,
-        containers: containers.into(),
+        containers: vec![red_joined, blue_joined],
         ping,
         http,
         journeys,
@@ -93,7 +93,8 @@ impl Stage {
         let plans = Config::own(&[allowed]).plan(&Host::read(), None)?;
         let switch = Daemon::start(plans, Options::default())?;
         let stage = Stage { switch, web_port };
-        let network = stage.client()?.networks()?.into_iter().next().ok_or_else(|| Error::failed("there is no network"))?;
+        let network =
+            stage.client()?.networks()?.into_iter().next().ok_or_else(|| Error::failed("there is no network"))?;
         let who = match geteuid() {
             root if root.is_root() => "root (an ordinary user would do)".into(),
             user => format!("the ordinary user {user}, without any privilege"),
@@ -122,14 +123,7 @@ impl Stage {
             story.fact(&format!("{name} is on port {} with {} ({offload})", member.port.port, member.mac()))?;
             Ok(member)
         };
-        let [first, second] = NAMES;
-        let members = (join(first)?, join(second)?);
-        story.step(
-            "Addresses by DHCP",
-            "eth0 has no address yet, so nobody can be asked directly: the client broadcasts DISCOVER, the gateway OFFERs \
-             an address, the client REQUESTs it, and the gateway ACKnowledges.",
-        )?;
-        Ok(members)
+        Ok((join(RED)?, join(BLUE)?))
     }
 
     fn ping(&self, story: &mut Story, red: &mut Member, to: Ipv4Addr) -> Result<(Ping, JourneyView), Error> {
@@ -146,9 +140,11 @@ impl Stage {
         }
         let times: Vec<String> = pings.rtt_us.iter().map(|rtt| millis(*rtt)).collect();
         story.fact(&format!("{answered} of {} answered by {to}, after {}", pings.sent, times.join(", ")))?;
-        let fdb = self.client()?.fdb(None)?;
+        let mut fdb = self.client()?.fdb(None)?;
+        fdb.sort_by_key(|entry| entry.port);
         for entry in &fdb {
-            story.fact(&format!("learned: {} stands behind port {} ({})", entry.mac, entry.port, entry.name))?;
+            let how = if entry.age_s.is_some() { "learned" } else { "known from the start" };
+            story.fact(&format!("{how}: {} stands behind port {} ({})", entry.mac, entry.port, entry.name))?;
         }
         Ok((Ping { from: red.port.name.clone(), to, pings, fdb }, listening.wait()?))
     }
@@ -191,7 +187,10 @@ impl Stage {
 
     /// Ends the containers and sees that their ports go with them.
     fn strike(self, story: &mut Story, members: [Member; 2]) -> Result<(), Error> {
-        story.step("The end", "With the last process of a container its namespaces vanish, eth0 with them, and so the port.")?;
+        story.step(
+            "The end",
+            "With the last process of a container its namespaces vanish, eth0 with them, and so the port.",
+        )?;
         for member in members {
             member.leave()?;
         }
@@ -203,11 +202,23 @@ impl Stage {
             left = client.ports(None)?;
         }
         if let Some(port) = left.first() {
-            return Err(Error::failed(format!("the port of {} is still there, though its container has ended", port.name)));
+            return Err(Error::failed(format!(
+                "the port of {} is still there, though its container has ended",
+                port.name
+            )));
         }
         self.switch.stop();
         story.fact("containers, ports and switch are gone; nothing of the host was changed")
     }
+}
+
+fn addresses(story: &mut Story, red: &mut Member, blue: &mut Member) -> Result<(Joined, Joined), Error> {
+    story.step(
+        "Addresses by DHCP",
+        "eth0 has no address yet, so nobody can be asked directly: the client broadcasts DISCOVER, the gateway OFFERs an \
+         address, the client REQUESTs it, and the gateway ACKnowledges.",
+    )?;
+    Ok((addressed(story, red)?, addressed(story, blue)?))
 }
 
 fn addressed(story: &Story, member: &mut Member) -> Result<Joined, Error> {
@@ -238,22 +249,19 @@ fn tell_journeys(story: &mut Story, journeys: [JourneyView; 2]) -> Result<Vec<Jo
 }
 
 fn summary(story: &Story, report: &Report) -> Result<(), Error> {
-    let stats = &report.counters.stats;
-    let drops = match report.counters.drops.as_slice() {
-        [] => "none dropped".into(),
-        some => {
-            let named: Vec<String> = some.iter().map(|drop| format!("{} {} from {}", drop.count, drop.reason, drop.name)).collect();
-            format!("{} dropped ({})", stats.drops, named.join(", "))
-        }
-    };
+    let Counters { drops, stats, .. } = &report.counters;
     story.remark("")?;
     story.remark(&format!(
         "Shown in {:.1} s: a LAN of two containers, DHCP, ARP, ping, HTTP through the NAT. The switch took {} frames from \
-         the containers and gave them {}; {drops}.",
+         the containers, gave them {}, and dropped {}. No drop is without a name:",
         report.elapsed_ms as f64 / 1000.0,
         stats.rx_frames,
-        stats.tx_frames
+        stats.tx_frames,
+        stats.drops
     ))?;
+    for drop in drops {
+        story.fact(&format!("{} x {} ({}): {}", drop.count, drop.reason, drop.name, drop.text))?;
+    }
     story.remark("Next: tapswitch run -- sh (a shell with a network of its own), tapswitch up (a switch for many).")
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::api::JourneyView;
+use crate::api::{JourneyView, StepView};
 use crate::error::Error;
 use crate::output::print;
 
@@ -58,9 +58,14 @@ impl Story {
 
 /// The stages of a journey, each with the question that it answers, and beneath it what it found.
 fn told(journey: &JourneyView) -> String {
-    let mut text = format!("\n   from {}: {}\n", journey.port, journey.frame);
+    let mut text = wrapped(&journey.frame, &format!("\n   from {}: ", journey.port), "     ");
+    if journey.frame.contains(PARTIAL) {
+        text += &wrapped(PARTIAL_MEANS, "     ", "     ");
+    }
     let mut stage = "";
-    for step in &journey.steps {
+    // The frame stands above, and the verdict below, where ports have names.
+    let said = |step: &&StepView| step.stage != "verdict" && !step.text.contains(&journey.frame);
+    for step in journey.steps.iter().filter(said) {
         if step.stage != stage {
             stage = &step.stage;
             text += &format!("   {stage:<10} {}\n", question(stage));
@@ -74,10 +79,15 @@ fn told(journey: &JourneyView) -> String {
     text + &wrapped(&journey.verdict, &format!("   {:<10} ", "verdict"), &" ".repeat(14))
 }
 
+/// How a frame's line says that its checksum is unfinished, and what to say of that.
+const PARTIAL: &str = "partial checksum";
+const PARTIAL_MEANS: &str = "(partial checksum: the container's kernel leaves the rest of the sum to whoever needs it; here \
+                             nobody does)";
+
 /// What a stage is for.
 fn question(stage: &str) -> &'static str {
     match stage {
-        "port" => "how did the frame get in, and how does it get out?",
+        "port" => "how did it come in?",
         "parse" => "where does each header begin? (read once, all later stages use the offsets)",
         "learn" => "behind which port does its sender stand?",
         "lookup" => "behind which port does its receiver stand?",
@@ -117,8 +127,6 @@ fn wrapped(text: &str, first: &str, rest: &str) -> String {
 mod tests {
     use super::*;
 
-    use crate::api::StepView;
-
     #[test]
     fn text_is_broken_between_words_and_hangs() {
         let text = wrapped(&"word ".repeat(30), "   * ", "     ");
@@ -130,23 +138,27 @@ mod tests {
     }
 
     #[test]
-    fn journey_names_each_stage_once_and_ends_with_the_verdict() {
+    fn journey_says_nothing_twice_and_ends_with_the_verdict() {
         let step = |stage: &str, kind: &str, text: &str| StepView {
             stage: stage.into(),
             kind: kind.into(),
             text: text.into(),
         };
         let text = told(&JourneyView {
-            frame: "ARP".into(),
+            frame: "ARP, partial checksum".into(),
             port: "red".into(),
             steps: vec![
+                step("port", "looked-up", "came in by port 1: ARP, partial checksum"),
                 step("learn", "looked-up", "nobody yet"),
                 step("learn", "changed", "red is behind port 1"),
                 step("lookup", "decided", "flood"),
+                step("verdict", "decided", "flooded"),
             ],
             verdict: "flooded to 1 port".into(),
         });
-        assert_eq!(text.matches("learn").count(), 1, "{text}");
+        for (word, times) in [("ARP", 1), ("   learn", 1), ("flooded", 1), ("verdict", 1), (PARTIAL, 2)] {
+            assert_eq!(text.matches(word).count(), times, "{word} in: {text}");
+        }
         assert!(text.contains("looked up nobody yet") && text.contains("changed   red is behind port 1"), "{text}");
         assert!(text.trim_end().ends_with("flooded to 1 port"), "{text}");
     }

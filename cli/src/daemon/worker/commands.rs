@@ -28,11 +28,8 @@ impl Worker {
                 }
             }
             Command::Attach { network, name, tap, fd, reply } => {
-                let attached = self.attach(&network, &name, tap, fd, now);
-                if attached.is_err() {
-                    self.cancel(&network, &name, now);
-                }
-                let _ = reply.send(attached);
+                // A refusal leaves the reservation to the `Cancel` that follows it.
+                let _ = reply.send(self.attach(&network, &name, tap, fd, now));
             }
             Command::Cancel { network, name } => self.cancel(&network, &name, now),
             Command::Detach(name, reply) => {

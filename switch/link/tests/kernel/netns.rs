@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -11,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use tapswitch_link::netns::{Interface, Target, create_here, open_in};
+use tapswitch_link::netns::{Interface, Target, create_here, open_in, set_address};
 use tapswitch_link::pass::in_child;
 use tapswitch_link::tap::{self, Tap, TapSpec};
 use tapswitch_link::{LinkError, Port};
@@ -24,6 +25,7 @@ tests! {
     kernel_deletes_a_moved_tap_with_its_namespace_and_the_port_is_gone,
     interface_has_mac_mtu_address_route_and_is_up,
     interface_without_an_address_is_up_for_dhcp,
+    address_of_a_lease_is_set_later,
     gateway_outside_the_subnet_is_reached_on_link,
     taken_name_is_an_error_that_suggests_another_and_changes_nothing,
     create_here_comes_back_also_when_it_fails,
@@ -100,6 +102,21 @@ fn interface_without_an_address_is_up_for_dhcp() -> Result<(), Skip> {
     let interfaces = container.ask("interfaces");
     assert!(interfaces.contains("eth0 up"), "{interfaces}");
     assert!(!interfaces.contains("10.9.0.2"), "{interfaces}");
+    Ok(())
+}
+
+fn address_of_a_lease_is_set_later() -> Result<(), Skip> {
+    world::enter()?;
+    let interface = Interface { address: None, gateway: None, ..world::interface(true) };
+    let _tap = create_here(&interface).unwrap();
+    set_address("eth0", (world::CONTAINER, 24), Some(world::GATEWAY)).unwrap();
+    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+    probe.connect("192.0.2.1:9").unwrap();
+    assert_eq!(probe.local_addr().unwrap().ip(), world::CONTAINER, "the route to anywhere leads over eth0");
+    let error = set_address("eth0", (world::CONTAINER, 24), None).unwrap_err().to_string();
+    assert!(error.contains("10.9.0.2/24") && error.contains("not set yet"), "{error}");
+    let error = set_address("eth7", (world::CONTAINER, 24), None).unwrap_err().to_string();
+    assert!(error.contains("'eth7'"), "{error}");
     Ok(())
 }
 

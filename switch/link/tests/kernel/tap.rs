@@ -62,8 +62,8 @@ fn from_fd_sets_the_header_size_and_makes_the_descriptor_non_blocking() -> Resul
     assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &len) }, 0);
     let tap = Tap::from_fd(fd).unwrap();
     assert_eq!((tap.name(), tap.offload()), ("tap0", true));
-    // SAFETY: the kernel writes one int.
     let fd = tap.into_fd();
+    // SAFETY: the kernel writes one int.
     assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETVNETHDRSZ as _, &mut len) }, 0);
     assert_eq!(len as usize, VNET_HEADER_LEN);
     let mut tap = Tap::from_fd(fd).unwrap();
