@@ -465,7 +465,7 @@ pub fn check_allow(rule: &str) -> Result<(), String> {
 }
 
 /// Judges a domain name (RFC 1035 2.3.4 sizes, RFC 1123 2.1 letters).
-fn check_domain(domain: &str) -> Result<(), String> {
+pub(crate) fn check_domain(domain: &str) -> Result<(), String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

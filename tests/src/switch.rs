@@ -45,10 +45,10 @@ impl<'w> Switch<'w> {
             .tapswitch(&format!("up {leases} {dir} {arguments}"))
             .spawn(&world.dir().join("daemon.log"));
         let mut switch = Self { world, daemon, capture: None };
-        eventually("the daemon answers", START, || {
-            let answers = world.tapswitch("show stats --json").run().status.success();
-            assert!(answers || switch.daemon.is_alive(), "the daemon ended:\n{}", switch.daemon.output());
-            answers.then_some(())
+        eventually("the daemon is ready", START, || {
+            assert!(switch.daemon.is_alive(), "the daemon ended:\n{}", switch.daemon.output());
+            let ready = switch.daemon.output().contains("is ready");
+            ready.then(|| world.tapswitch("show stats --json").ok())
         });
         switch
     }

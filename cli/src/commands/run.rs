@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
@@ -18,7 +19,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use crate::api::{AttachOffer, AttachRequest, AttachTap};
 use crate::args::{Global, RunArgs};
 use crate::client::Client;
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, check_domain};
 use crate::container::{Container, FAILED, Group, InterfacePlan, Plan};
 use crate::daemon::{Daemon, Options};
 use crate::error::Error;
@@ -65,16 +66,10 @@ fn run(global: &Global, args: &RunArgs) -> Result<u8, Error> {
 
 /// What the parser could not judge.
 fn check(args: &RunArgs) -> Result<(), Error> {
-    match args
-        .dns_search
-        .iter()
-        .find(|domain| domain.is_empty() || domain.contains(|c: char| c.is_whitespace() || c.is_control()))
-    {
-        Some(domain) => {
-            Err(Error::Usage(format!("--dns-search: '{domain}' is not a domain name; write one, as lan.example")))
-        }
-        None => Ok(()),
+    for domain in &args.dns_search {
+        check_domain(domain).map_err(|why| Error::Usage(format!("--dns-search: {why}")))?;
     }
+    Ok(())
 }
 
 /// The daemon's switch or our own.
@@ -169,7 +164,13 @@ impl Signals {
             if let Some(status) = container.ended()? {
                 return Ok(status);
             }
-            let Ok(Some(signal)) = self.0.read_signal() else { continue };
+            let signal = match self.0.read_signal() {
+                Ok(Some(signal)) => signal,
+                Ok(None) | Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    return Err(Error::failed(format!("cannot wait for signals: {error}; please report this")));
+                }
+            };
             let from_process = signal.ssi_code <= nix::libc::SI_USER;
             if let Some(signal) = passed_on(signal.ssi_signo, from_process) {
                 container.signal(signal);

@@ -6,7 +6,8 @@ use crate::api::{JourneyView, StepView};
 use crate::error::Error;
 use crate::output::print;
 
-const WIDTH: usize = 100;
+/// The narrowest terminal that is still usual.
+const WIDTH: usize = 80;
 
 /// Tells the demo as it goes, or stays silent for those who want JSON at the end.
 #[derive(Debug)]
