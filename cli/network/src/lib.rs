@@ -20,7 +20,7 @@
 //!
 //! Counters: a frame that came in counts at the port it came from, one that left at the port it left by. A drop of a
 //! frame that was meant for one place counts at the port it came from. If one of several places could not take it, that
-//! counts at the place.
+//! counts at the place; a flooded frame that does not concern the gateway is no drop.
 #![forbid(unsafe_code)]
 
 mod lan;

@@ -201,7 +201,10 @@ impl<H: Host> Network<H> {
                 }
                 if targets.contains(&PortId::GATEWAY) {
                     sent += 1;
-                    if let Verdict::Drop(reason) = self.at_gateway(port, &mut frame, now, journey, ports, record) {
+                    let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
+                    if let Verdict::Drop(reason) = verdict
+                        && !is_for_others(reason)
+                    {
                         self.switch.dropped(PortId::GATEWAY, reason);
                     }
                 }
@@ -356,6 +359,12 @@ impl<H: Host> Network<H> {
 /// Whether a container answers in place of the address service.
 fn is_rogue_dhcp(frame: &Frame<'_>) -> bool {
     frame.parsed().l4 == L4::Udp && frame.src_port() == DHCP_SERVER && frame.dst_port() == DHCP_CLIENT
+}
+
+/// Whether a flooded frame was merely not meant for the gateway. The others got it, so it was not dropped.
+fn is_for_others(reason: DropReason) -> bool {
+    use DropReason::{ArpNotForUs, Ipv6NotRouted, MulticastNotRouted, NotForUs, UnknownEthertype};
+    matches!(reason, ArpNotForUs | Ipv6NotRouted | MulticastNotRouted | NotForUs | UnknownEthertype)
 }
 
 /// The error with this code of "destination unreachable".

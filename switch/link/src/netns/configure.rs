@@ -30,10 +30,10 @@ pub(super) fn configure(interface: &Interface) -> Result<(), LinkError> {
 }
 
 /// Gives an interface of the present network namespace, which is up, an address and a default route: what a DHCP client
-/// does with its lease.
+/// does with its lease. A default route that the namespace has already stays as it is.
 ///
 /// # Errors
-/// [`LinkError::System`] if there is no such interface, or it has the address or the namespace a default route already.
+/// [`LinkError::System`] if there is no such interface, or it has the address already.
 pub fn set_address(name: &str, address: (Ipv4Addr, u8), gateway: Option<Ipv4Addr>) -> Result<(), LinkError> {
     let index = require_index(name)?;
     let mut netlink = netlink()?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -28,6 +28,7 @@ tests! {
     address_of_a_lease_is_set_later,
     gateway_outside_the_subnet_is_reached_on_link,
     taken_name_is_an_error_that_suggests_another_and_changes_nothing,
+    further_interface_leaves_the_default_route_alone,
     create_here_comes_back_also_when_it_fails,
     ordinary_user_opens_an_offload_tap_in_a_container_of_his_own,
     ordinary_user_may_not_enter_what_is_root_s_and_is_told_so,
@@ -139,11 +140,29 @@ fn taken_name_is_an_error_that_suggests_another_and_changes_nothing() -> Result<
     let second = Interface { name: "eth1".into(), address: None, gateway: None, ..world::interface(true) };
     let _second = open(&container, &second).unwrap();
     assert!(container.ask("interfaces").contains("eth1 up"));
-    // The second default route collides, and the half-made interface does not stay.
-    let third = Interface { name: "eth2".into(), ..world::interface(true) };
+    // What fails after the move leaves no half-made interface behind.
+    let third = Interface { name: "eth2".into(), address: Some((world::CONTAINER, 40)), ..world::interface(true) };
     let error = open(&container, &third).unwrap_err().to_string();
-    assert!(error.contains("default route"), "{error}");
+    assert!(error.contains("10.9.0.2/40"), "{error}");
     assert!(!container.ask("interfaces").contains("eth2"));
+    Ok(())
+}
+
+fn further_interface_leaves_the_default_route_alone() -> Result<(), Skip> {
+    world::enter()?;
+    let mut container = Container::start(false);
+    let _first = open(&container, &world::interface(true)).unwrap();
+    let (address, gateway) = (Ipv4Addr::new(10, 8, 0, 2), Ipv4Addr::new(10, 8, 0, 1));
+    let second = Interface {
+        name: "eth1".into(),
+        address: Some((address, 24)),
+        gateway: Some(gateway),
+        ..world::interface(true)
+    };
+    let _second = open(&container, &second).unwrap();
+    let routes = container.ask("routes");
+    assert!(routes.contains("eth0\t00000000\t"), "{routes}");
+    assert!(!routes.contains("eth1\t00000000\t"), "{routes}");
     Ok(())
 }
 
