@@ -231,7 +231,7 @@ pub struct LeaseView {
     pub name: Option<String>,
     /// The name that the DHCP client gave.
     pub hostname: Option<String>,
-    /// `offered`, `bound`, `reserved`, `declined` or `released`.
+    /// `offered`, `bound`, `reserved` or `declined`.
     pub state: String,
     /// Seconds until it ends; absent for one that does not.
     pub expires_s: Option<u64>,

@@ -1,5 +1,7 @@
 //! The command line. Here it is only parsed; [`crate::config`] and the daemon judge what it asks for.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are help texts, and brackets mean optional there")]
+
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

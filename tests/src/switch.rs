@@ -1,7 +1,10 @@
 //! The daemon under test and the containers on it.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ pub struct Switch<'w> {
     world: &'w World,
     daemon: Running,
     capture: Option<PathBuf>,
+    /// They stay as long as the switch, so that its tables still know them when a failed test prints them.
+    places: Mutex<Vec<Arc<Place>>>,
 }
 
 impl<'w> Switch<'w> {
@@ -44,7 +49,7 @@ impl<'w> Switch<'w> {
         let daemon = world
             .tapswitch(&format!("up {leases} {dir} {arguments}"))
             .spawn(&world.dir().join("daemon.log"));
-        let mut switch = Self { world, daemon, capture: None };
+        let mut switch = Self { world, daemon, capture: None, places: Mutex::default() };
         eventually("the daemon is ready", START, || {
             assert!(switch.daemon.is_alive(), "the daemon ended:\n{}", switch.daemon.output());
             let ready = switch.daemon.output().contains("is ready");
@@ -131,11 +136,11 @@ impl Drop for Switch<'_> {
     }
 }
 
-/// A place on the switch: a namespace, and how it is attached.
+/// A place on the switch: a namespace, and how it is attached. Goes with the last of it and its switch.
 pub struct Container {
     name: String,
     ip: String,
-    place: Place,
+    place: Arc<Place>,
 }
 
 enum Place {
@@ -152,7 +157,7 @@ impl Container {
             Person::Root => Place::Named(world.netns()),
             Person::User => Place::Held { holder: world.holder(), person: world.person_prefix() },
         };
-        Self { name: name.into(), ip: String::new(), place }
+        Self { name: name.into(), ip: String::new(), place: Arc::new(place) }
     }
 
     /// Its name on the switch.
@@ -167,7 +172,7 @@ impl Container {
 
     /// What `attach` calls it.
     pub fn target(&self) -> String {
-        match &self.place {
+        match &*self.place {
             Place::Named(netns) => netns.name().to_owned(),
             Place::Held { holder, .. } => holder.pid().to_string(),
         }
@@ -177,15 +182,16 @@ impl Container {
     #[track_caller]
     pub fn attach(&mut self, switch: &Switch<'_>, options: &str) {
         switch.cli(&format!("attach {} --name {} {options}", self.target(), self.name)).ok();
+        switch.places.lock().expect("no panic while it is held").push(Arc::clone(&self.place));
         let port = switch.port(&self.name).unwrap_or_else(|| panic!("{} is attached but not listed", self.name));
         self.ip = port["ip"].as_str().unwrap_or_default().to_owned();
     }
 
     /// Ends it, the hard way: its last process is killed, its namespace goes.
-    pub fn destroy(&mut self) {
-        match &mut self.place {
+    pub fn destroy(&self) {
+        match &*self.place {
             Place::Named(netns) => netns.delete(),
-            Place::Held { holder, .. } => holder.kill_9(),
+            Place::Held { holder, .. } => holder.signal(Signal::SIGKILL),
         }
     }
 
@@ -207,17 +213,17 @@ impl Container {
 
 impl Enter for Container {
     fn netns_path(&self) -> PathBuf {
-        match &self.place {
+        match &*self.place {
             Place::Named(netns) => netns.netns_path(),
             Place::Held { holder, .. } => PathBuf::from(format!("/proc/{}/ns/net", holder.pid())),
         }
     }
 
     fn prefix(&self) -> Vec<String> {
-        match &self.place {
+        match &*self.place {
             Place::Named(netns) => netns.prefix(),
             Place::Held { holder, person } => {
-                let enter = format!("nsenter --target {} --user --net --", holder.pid());
+                let enter = format!("nsenter --target {} --user --net --preserve-credentials --", holder.pid());
                 person.iter().cloned().chain(enter.split_whitespace().map(str::to_owned)).collect()
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::clock::eventually;
 use crate::command::{Cmd, Running};
 use crate::namespace::{Enter, Netns};
 use crate::{HOST, INET, ROUTER, SILENT_PORT};
@@ -77,7 +78,12 @@ impl World {
         let prefix = format!("ts-{}-{}-", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our directory has a mode");
-        let netns = |name: &str| Netns::new(format!("{prefix}{name}"));
+        let netns = |name: &str| {
+            let netns = Netns::new(format!("{prefix}{name}"));
+            // Nothing here speaks IPv6, and addresses that come and go by themselves would blur comparisons.
+            netns.cmd("sh -e").input("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6").ok();
+            netns
+        };
         let (gw, rt, inet) = (netns("gw"), netns("rt"), netns("inet"));
         let user = (person == Person::User && !owns_all_ids()).then(|| single_user(dir.path()));
         let world = Self { prefix, person, user, dir, containers: AtomicU32::new(0), gw, rt, inet };
@@ -85,6 +91,7 @@ impl World {
         fs::create_dir(&home).expect("a directory in ours");
         chown(&home, Some(world.id()), Some(world.id())).expect("root may give a directory away");
         world.wire();
+        world.settle();
         world
     }
 
@@ -132,6 +139,14 @@ impl World {
                  }}\nRULES\n"
             ),
         );
+    }
+
+    /// Waits until packets pass; a cable takes a moment to be noticed.
+    fn settle(&self) {
+        eventually("the host reaches the outside", Duration::from_secs(10), || {
+            let ping = self.gw.cmd(&format!("ping -n -c 1 -W 1 {INET}")).run();
+            ping.status.success().then_some(())
+        });
     }
 
     /// The host that the switch runs on.

@@ -4,8 +4,8 @@
 //!
 //! [`Network::rx`] takes one frame from one port and runs it to completion: parse, decide at the switch, hand it to the
 //! ports it leaves by, and, if the gateway's port is among them, through the gateway to the address service or the
-//! uplink. It returns the frame's one [`Verdict`]. What the gateway, the address service and the uplink send of their own
-//! accord enters the switch at [`PortId::GATEWAY`] like any other frame, so there is one place where frames meet.
+//! uplink. It returns the frame's one [`Verdict`](tapswitch_wire::Verdict). What the gateway, the address service and the uplink send of their own
+//! accord enters the switch at [`PortId::GATEWAY`](tapswitch_wire::PortId::GATEWAY) like any other frame, so there is one place where frames meet.
 //!
 //! ```text
 //! port -> parse -> switch.decide -+-> other ports

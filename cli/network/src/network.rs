@@ -9,7 +9,7 @@ use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Ser
 use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
 use tapswitch_switch::{self as switch, FdbEntry, PortConfig, PortCounters, Switch};
 use tapswitch_wire::{
-    DropCounters, DropReason, Frame, Instant, Journey, L4, Mac, Meta, PortId, Stage, Step, Verdict, render,
+    DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, PortId, Stage, Step, Verdict, render,
 };
 
 use crate::lan::{Lan, Ports, deliver};
@@ -149,13 +149,16 @@ impl<H: Host> Network<H> {
         journey.note(|| Step::looked_up(Stage::Port, format!("came in by port {port}: {}", render(&meta, bytes))));
         let verdict = self.run(port, meta, bytes, now, journey, ports, record).unwrap_or_else(Verdict::Drop);
         journey.note(|| {
-            Step::decided(Stage::Verdict, match verdict {
-                Verdict::Forward(to) => format!("forwarded to port {to}"),
-                Verdict::Flood { ports } => format!("flooded to {ports} ports"),
-                Verdict::Reply => "taken in by the gateway".to_string(),
-                Verdict::Relay => "handed to the uplink".to_string(),
-                Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
-            })
+            Step::decided(
+                Stage::Verdict,
+                match verdict {
+                    Verdict::Forward(to) => format!("forwarded to port {to}"),
+                    Verdict::Flood { ports } => format!("flooded to {ports} ports"),
+                    Verdict::Reply => "taken in by the gateway".to_string(),
+                    Verdict::Relay => "handed to the uplink".to_string(),
+                    Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
+                },
+            )
         });
         verdict
     }
@@ -182,6 +185,7 @@ impl<H: Host> Network<H> {
                 return Err(reason);
             }
         };
+        journey.note(|| Step::looked_up(Stage::Parse, layout(frame.parsed())));
         let mut targets = std::mem::take(&mut self.targets);
         let decided = self.switch.decide(port, &frame, now, journey, &mut targets);
         let result = decided.and_then(|()| match targets[..] {
@@ -354,6 +358,27 @@ impl<H: Host> Network<H> {
     pub fn dropped(&mut self, port: PortId, reason: DropReason) {
         self.switch.dropped(port, reason);
     }
+}
+
+/// Where the layers of a frame begin, in words.
+fn layout(parsed: &Parsed) -> String {
+    let network = match parsed.l3 {
+        L3::Arp => "ARP",
+        L3::Ipv4 => "IPv4",
+        L3::Ipv6 => "IPv6",
+        L3::Other => return format!("EtherType {:#06x}, which is only switched", parsed.ethertype),
+        L3::Malformed(reason) => return format!("not sound at layer 3: {}", reason.text()),
+    };
+    let transport = match parsed.l4 {
+        L4::Tcp => "TCP",
+        L4::Udp => "UDP",
+        L4::Icmp => "ICMP",
+        L4::Icmpv6 => "ICMPv6",
+        L4::Other | L4::None => return format!("{network} at byte {}", parsed.l3_start),
+        L4::Malformed => return format!("{network} at byte {}, a broken transport header", parsed.l3_start),
+    };
+    let (start, payload) = (parsed.l4_start, parsed.payload_start);
+    format!("{network} at byte {}, {transport} at byte {start}, its payload at byte {payload}", parsed.l3_start)
 }
 
 /// Whether a container answers in place of the address service.

@@ -1,12 +1,12 @@
 //! `tapswitch run`: a command in new namespaces, with an interface on a network.
 //!
-//! It behaves as a program would that was started without it. The terminal is the command's: Ctrl-C reaches it, and this
-//! process waits for what the command makes of it. Other signals are passed on. The exit status is the command's.
+//! It behaves as a program would that was started without it. The terminal is the command's: Ctrl-C reaches it, and
+//! this process waits for what the command makes of it. Other signals are passed on. The exit status is the command's.
 //!
-//! The switch is the daemon's if one listens. If none does, and no socket was named, this process brings a switch of its
-//! own, which nobody else can see and which ends with the command.
+//! The switch is the daemon's if one listens. If none does, and no `--socket` names one, this process brings a switch
+//! of its own, which nobody else can see and which ends with the command.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -28,6 +28,8 @@ use crate::error::Error;
 const FORWARDED: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// From the terminal they reach the command by themselves.
 const KEYS: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+/// What `--socket` is if it is not given.
+const SOCKET_VARIABLE: &str = "TAPSWITCH_SOCKET";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub(super) fn execute(global: &Global, args: &RunArgs) -> Result<u8, Error> {
@@ -74,14 +76,15 @@ fn check(args: &RunArgs) -> Result<(), Error> {
 
 /// The daemon's switch or our own.
 fn connect(global: &Global, args: &RunArgs) -> Result<(Option<Daemon>, Client), Error> {
+    let named = is_named(global.socket.as_deref(), std::env::var_os(SOCKET_VARIABLE).as_deref());
     match super::connect(global) {
         Ok(_) if !args.allow.is_empty() => Err(Error::Usage(
-            "--allow is for a switch of run's own, but a daemon runs, and what may be reached is its decision; start the \
-             daemon with `tapswitch up --allow RULE`, or leave --allow out"
+            "--allow is for a switch of run's own, but a daemon runs, and what may be reached is its decision; start \
+             the daemon with `tapswitch up --allow RULE`, or leave --allow out"
                 .into(),
         )),
         Ok(client) => Ok((None, client)),
-        Err(Error::NoDaemon(_)) if global.socket.is_none() => {
+        Err(Error::NoDaemon(_)) if !named => {
             let plans = Config::own(&args.allow).plan(&Host::read(), None)?;
             let daemon = Daemon::start(plans, Options::default())?;
             let client = Client::over(daemon.connect()?)?;
@@ -89,6 +92,11 @@ fn connect(global: &Global, args: &RunArgs) -> Result<(Option<Daemon>, Client), 
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether `--socket` names a daemon. The variable only says where one would be.
+fn is_named(socket: Option<&Path>, variable: Option<&OsStr>) -> bool {
+    socket.is_some_and(|socket| variable != Some(socket.as_os_str()))
 }
 
 fn command(given: &[OsString], shell: Option<OsString>) -> Vec<OsString> {
@@ -248,6 +256,15 @@ mod tests {
         assert_eq!(command(&[], Some("".into())), strings(&["/bin/sh"]));
         assert_eq!(command(&[], None), strings(&["/bin/sh"]));
         assert_eq!(target(&strings(&["/usr/bin/env", "-i"])), "run: env");
+    }
+
+    #[test]
+    fn only_the_option_insists_on_a_daemon() {
+        let (a, b) = (Path::new("/a.sock"), OsStr::new("/b.sock"));
+        assert!(is_named(Some(a), None));
+        assert!(is_named(Some(a), Some(b)));
+        assert!(!is_named(Some(a), Some(a.as_os_str())));
+        assert!(!is_named(None, None));
     }
 
     #[test]

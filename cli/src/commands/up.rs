@@ -28,6 +28,10 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
     };
     let plans = config.plan(&Host::read(), Some(&state))?;
     make_state_dir(&state)?;
+    // Nothing that the daemon might ever execute gains a privilege by it.
+    if let Err(error) = nix::sys::prctl::set_no_new_privs() {
+        tracing::warn!("cannot give up new privileges: {error}");
+    }
 
     let failed = |error| Error::failed(format!("cannot wait for signals: {error}; try again"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;

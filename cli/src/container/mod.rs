@@ -13,9 +13,10 @@
 //! | | [`Made::Tap`] with the TAP, or [`Made::Failed`] with the reason |
 //! | hands the TAP to the switch; "go" | becomes the waiting half of `tapswitch_link::process::spawn_init` |
 //!
-//! If the socket ends at any point before "go", so does the child. Afterwards the kernel kills each process with the one
-//! before it, so nothing is left behind, however this process ends. The kernel takes "this process" to be the *thread*
-//! that started the child: it must be one that lives as long as the container shall, in practice the main thread.
+//! If the socket ends at any point before "go", so does the child. Afterwards the kernel kills each process with the
+//! one before it, so nothing is left behind, however this process ends. The kernel takes "this process" to be the
+//! *thread* that started the child: it must be one that lives as long as the container shall, in practice the main
+//! thread.
 //!
 //! The child's exit status is the command's, 128 + n if signal n ended it, 127 if there is no such command, 126 if it
 //! cannot be executed, and [`FAILED`] if a process could not be made.

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use tokio::sync::oneshot;
 
 use crate::api::{
-    ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowView, JourneyView, LeaseView,
-    NetworkView, PortView, StatsView,
+    ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView,
+    PortView, StatsView,
 };
 
 /// Where an answer goes.

@@ -26,7 +26,7 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
     ///
     /// # Errors
     /// As [`Parsed::parse`]; [`DropReason::BadVnetHeader`] if segmentation is asked for another protocol or family than
-    /// the frame's.
+    /// the frame's, or if completing the checksum of an IP packet would overwrite its headers.
     #[inline]
     pub fn parse(meta: Meta, bytes: B) -> Result<Self, DropReason> {
         let parsed = Parsed::parse(&bytes)?;
@@ -40,6 +40,9 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
             if !right || !starts || parsed.fragment.is_some() {
                 return Err(DropReason::BadVnetHeader);
             }
+        }
+        if !spares_headers(&parsed, meta.checksum) {
+            return Err(DropReason::BadVnetHeader);
         }
         Ok(Self { bytes, parsed, meta })
     }
@@ -187,7 +190,27 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
         let pseudo = checksum::pseudo_header(src, dst, self.parsed.protocol, covered.len() as u32);
         checksum::add(pseudo, checksum::sum(covered)) == 0xffff
     }
+}
 
+/// Whether filling in the checksum writes where a checksum belongs: not into the IP header, and into no other field of a
+/// transport header that is known here. Behind that header it may (a tunnel's inner checksum).
+fn spares_headers(parsed: &Parsed, checksum: ChecksumState) -> bool {
+    let ChecksumState::Partial { start, offset } = checksum else { return true };
+    if !matches!(parsed.l3, L3::Ipv4 | L3::Ipv6) || start > parsed.l4_start {
+        return true;
+    }
+    let is_field = checksum_offset(parsed.l4).is_none_or(|field| usize::from(offset) == field);
+    start == parsed.l4_start && is_field
+}
+
+/// Offset of the checksum field in a transport header; `None` if there is none to keep right.
+fn checksum_offset(l4: L4) -> Option<usize> {
+    match l4 {
+        L4::Tcp => Some(16),
+        L4::Udp => Some(6),
+        L4::Icmp | L4::Icmpv6 => Some(2),
+        L4::Other | L4::None | L4::Malformed => None,
+    }
 }
 
 impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
@@ -347,13 +370,7 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
 
     /// Offset in the frame of the transport's checksum field; `None` if there is none to keep right.
     fn transport_field(&self) -> Option<usize> {
-        let start = usize::from(self.parsed.l4_start);
-        match self.parsed.l4 {
-            L4::Tcp => Some(start + 16),
-            L4::Udp => Some(start + 6),
-            L4::Icmp | L4::Icmpv6 => Some(start + 2),
-            L4::Other | L4::None | L4::Malformed => None,
-        }
+        checksum_offset(self.parsed.l4).map(|field| usize::from(self.parsed.l4_start) + field)
     }
 
     /// After a change of address: the transport checksum covers it through the pseudo header (not ICMP for IPv4).
@@ -376,9 +393,9 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
     fn patch_field(&mut self, field: usize, old: &[u8], new: &[u8]) {
         if self.parsed.l4 != L4::Udp {
             self.patch(field, old, new);
-            if self.parsed.l4 == L4::Icmp && self.bytes[field..field + 2] == [0, 0] {
-                let check = checksum::checksum(0, self.segment());
-                self.bytes[field..field + 2].copy_from_slice(&check.to_be_bytes());
+            let all_zero = || self.parsed.fragment.is_none() && self.segment().iter().all(|byte| *byte == 0);
+            if self.parsed.l4 == L4::Icmp && self.bytes[field..field + 2] == [0, 0] && all_zero() {
+                self.bytes[field..field + 2].copy_from_slice(&[0xff, 0xff]);
             }
         } else if self.bytes[field..field + 2] != [0, 0] {
             self.patch(field, old, new);
@@ -422,5 +439,27 @@ mod tests {
             assert_eq!((frame.decrement_ttl(), frame.ttl()), (63, 63));
             assert!(frame.ipv4_checksum_ok());
         }
+    }
+
+    #[test]
+    fn at_20_a_partial_checksum_that_would_overwrite_a_header_is_refused() {
+        let (l4, inner) = (34, 50);
+        let table = [
+            (l4, 2, true, "the checksum of ICMP"),
+            (l4, 6, false, "the sequence number of ICMP"),
+            (14, 10, false, "the checksum of the IPv4 header"),
+            (l4 - 2, 4, false, "reaches back into the IPv4 header"),
+            (inner, 16, true, "something in the payload"),
+        ];
+        for (start, offset, taken, what) in table {
+            let mut bytes = echo(1, &[0; 56]);
+            let meta = Meta { checksum: ChecksumState::Partial { start, offset }, gso: None };
+            let parsed = Frame::parse(meta, &mut bytes).map(|_| ());
+            assert_eq!(parsed, if taken { Ok(()) } else { Err(DropReason::BadVnetHeader) }, "{what}");
+        }
+        // What is not IP has no header that is known here.
+        let mut bytes = [0; 60];
+        let meta = Meta { checksum: ChecksumState::Partial { start: 14, offset: 0 }, gso: None };
+        assert!(Frame::parse(meta, &mut bytes[..]).is_ok());
     }
 }

@@ -142,10 +142,10 @@ impl Meta {
     pub fn header_len(&self, frame: &[u8]) -> Option<u16> {
         let (ChecksumState::Partial { start, .. }, Some(gso)) = (self.checksum, self.gso) else { return None };
         match gso.kind {
-            GsoKind::Udp => Some(start + 8),
+            GsoKind::Udp => start.checked_add(8),
             GsoKind::Tcp4 | GsoKind::Tcp6 => {
                 let words = frame.get(usize::from(start) + 12)? >> 4;
-                Some(start + u16::from(words) * 4)
+                start.checked_add(u16::from(words) * 4)
             }
         }
     }

@@ -207,7 +207,8 @@ impl Parsed {
         }
         let mut next = packet[6];
         let mut at = 40;
-        for _ in 0..MAX_EXTENSIONS {
+        // One turn for each extension header and one for what follows the last.
+        for _ in 0..=MAX_EXTENSIONS {
             let len = match next {
                 // Hop-by-hop, routing, destination options: length in units of 8 bytes, not counting the first.
                 0 | 43 | 60 => match packet.get(at + 1) {

@@ -1,10 +1,15 @@
 //! Mistakes: each is refused with a text that helps, a status that is not zero, and nothing left behind.
 
-use tapswitch_tests::{Cmd, Container, Done, Enter, GATEWAY, Person, Switch, World};
+use std::time::Duration;
+
+use serde_json::Value;
+use tapswitch_tests::{Cmd, Container, Done, Enter, GATEWAY, Person, Switch, World, eventually};
 
 /// The refusal is a short text for people, in JSON on demand, and the switch is as it was.
 fn refused(switch: &Switch<'_>, line: &str, words: &[&str]) -> Done {
-    let state = || (switch.rows("ls"), switch.rows("show leases").len());
+    // What a released lease remembers of its client holds no address.
+    let held = |lease: &Value| lease["state"] != "released";
+    let state = || (switch.rows("ls").len(), switch.rows("show leases").into_iter().filter(held).count());
     let before = state();
     let done = switch.cli(line).fails();
     for word in words {
@@ -13,10 +18,11 @@ fn refused(switch: &Switch<'_>, line: &str, words: &[&str]) -> Done {
     assert!(!done.stderr.contains("panicked"), "{}", done.report());
     assert!(done.stderr.starts_with("tapswitch: "), "{}", done.report());
     let json = switch.cli(line).arg("--json").fails();
-    let body: serde_json::Value = serde_json::from_str(&json.stderr).unwrap_or_else(|e| panic!("{e}: {}", json.report()));
+    let body: Value = serde_json::from_str(&json.stderr).unwrap_or_else(|e| panic!("{e}: {}", json.report()));
     assert!(body["error"].is_string(), "{body}");
-    let count = |(ports, leases): (Vec<serde_json::Value>, usize)| (ports.len(), leases);
-    assert_eq!(count(state()), count(before), "`{line}` left something behind");
+    eventually(&format!("`{line}` leaves nothing behind"), Duration::from_secs(2), || {
+        (state() == before).then_some(())
+    });
     done
 }
 

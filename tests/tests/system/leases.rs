@@ -43,6 +43,7 @@ impl Client {
     fn ask(world: &World, container: &Container, line: &str) -> Running {
         let dir = world.dir().join(container.name());
         fs::create_dir_all(&dir).expect("a directory");
+        fs::write(dir.join("conf"), DHCLIENT_CONF).expect("a file");
         let line = line.replace("HOOK", &hook(world).display().to_string()).replace("DIR", &dir.display().to_string());
         container.cmd(&line).spawn(&dir.join("client.log"))
     }
@@ -70,7 +71,8 @@ fn lease<'r>(rows: &'r [Value], ip: &str) -> &'r Value {
 }
 
 const UDHCPC: &str = "udhcpc -f -i eth0 -s HOOK -t 10 -T 1 -x hostname:from-udhcpc";
-const DHCLIENT: &str = "dhclient -4 -d -cf /dev/null -sf HOOK -pf DIR/pid -lf DIR/leases eth0";
+const DHCLIENT: &str = "dhclient -4 -d -cf DIR/conf -sf HOOK -pf DIR/pid -lf DIR/leases eth0";
+const DHCLIENT_CONF: &str = "request subnet-mask, routers, domain-name-servers, interface-mtu;\n";
 const DHCPCD: &str = "dhcpcd -4 -B -f /dev/null --script /bin/true eth0";
 
 /// The client gets an address which the switch lists as its, and with which it reaches the gateway.

@@ -97,7 +97,7 @@ fn a_second_daemon_on_the_same_socket_is_refused_and_harms_nothing() {
 fn a_container_that_is_deleted_disappears_from_the_list() {
     let world = World::new();
     let switch = Switch::up(&world, "");
-    let mut a = switch.join("a", "");
+    let a = switch.join("a", "");
     let b = switch.join("b", "");
     let address = a.ip().to_owned();
     a.destroy();

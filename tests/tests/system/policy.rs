@@ -83,6 +83,10 @@ fn an_isolated_network_has_a_gateway_and_an_outside_but_no_neighbours() {
     let switch = Switch::up_with_capture(&world, "--isolate");
     let (a, b) = (switch.join("a", ""), switch.join("b", ""));
     a.cmd(&format!("ping -n -c 1 -W 1 {}", b.ip())).fails();
+    // Nor does it help to know the neighbour's MAC address.
+    let mac = switch.port("b").expect("a port")["mac"].as_str().expect("a MAC address").to_owned();
+    a.cmd(&format!("ip neigh replace {} lladdr {mac} dev eth0", b.ip())).ok();
+    a.cmd(&format!("ping -n -c 1 -W 1 {}", b.ip())).fails();
     for container in [&a, &b] {
         container.cmd(&format!("ping -n -c 1 -W 2 {GATEWAY}")).ok();
         connect(container, &format!("{INET}:9000")).expect("the outside");

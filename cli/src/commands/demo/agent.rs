@@ -110,8 +110,8 @@ fn act(ask: Ask) -> Result<Told, String> {
 }
 
 /// Turns off the reverse path filter, where the host's defaults turned it on: before there is an address there is no
-/// route back to the server, so the filter would drop its offer. Where the file may not be written, the host left it off
-/// or the exchange says that nobody answered.
+/// route back to the server, so the filter would drop its offer. Where the file may not be written, the host left it
+/// off or the exchange says that nobody answered.
 fn accept_answers(interface: &str) {
     for scope in ["all", interface] {
         let _ = std::fs::write(format!("/proc/sys/net/ipv4/conf/{scope}/rp_filter"), "0");

@@ -30,8 +30,8 @@ pub(super) struct Fetched {
     pub total_us: u64,
 }
 
-/// Serves [`PAGE`] on a free port of the host's loopback to whoever asks, one at a time, from a thread that ends with the
-/// process. Returns the port.
+/// Serves [`PAGE`] on a free port of the host's loopback to whoever asks, one at a time, from a thread that ends with
+/// the process. Returns the port.
 pub(super) fn serve() -> io::Result<u16> {
     let listener = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();

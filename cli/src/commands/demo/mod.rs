@@ -1,9 +1,9 @@
 //! `tapswitch demo`: the whole of it in a few seconds, explained as it goes.
 //!
-//! Two containers in namespaces of their own, each the same program with an [`agent`] in it, on a switch in this process.
-//! They get addresses by DHCP, ping each other, and fetch a page from a server that the demo starts on the host's
-//! loopback; then the journeys of two of those frames are told. Nothing but loopback is ever reached, and nothing is left
-//! behind: containers die with this process, however it ends, and all else is in its memory.
+//! Two containers in namespaces of their own, each the same program with an [`agent`] in it, on a switch in this
+//! process. They get addresses by DHCP, ping each other, and fetch a page from a server that the demo starts on the
+//! host's loopback; then the journeys of two of those frames are told. Nothing but loopback is ever reached, and
+//! nothing is left behind: containers die with this process, however it ends, and all else is in its memory.
 
 pub(crate) mod agent;
 mod clock;
@@ -52,14 +52,14 @@ pub(super) fn execute(global: &Global) -> Result<u8, Error> {
 /// All steps in order. What fails ends it, and everything made so far is undone on the way out.
 fn play(story: &mut Story) -> Result<Report, Error> {
     let watch = Stopwatch::start();
-    let (stage, network) = Stage::set(story)?;
-    let (mut red, mut blue) = stage.members(story)?;
+    let (scene, network) = Scene::set(story)?;
+    let (mut red, mut blue) = scene.members(story)?;
     let (red_joined, blue_joined) = addresses(story, &mut red, &mut blue)?;
-    let (ping, echo_journey) = stage.ping(story, &mut red, blue_joined.ip)?;
-    let (http, syn_journey) = stage.fetch(story, &mut blue, &network)?;
+    let (ping, echo_journey) = scene.ping(story, &mut red, blue_joined.ip)?;
+    let (http, syn_journey) = scene.fetch(story, &mut blue, &network)?;
     let journeys = tell_journeys(story, [echo_journey, syn_journey])?;
-    let counters = stage.counters()?;
-    stage.strike(story, [red, blue])?;
+    let counters = scene.counters()?;
+    scene.strike(story, [red, blue])?;
     let report = Report {
         uid: geteuid().as_raw(),
         elapsed_ms: watch.millis(),
@@ -75,26 +75,26 @@ fn play(story: &mut Story) -> Result<Report, Error> {
 }
 
 /// What the containers act on: the switch, and a web server on the host.
-struct Stage {
+struct Scene {
     switch: Daemon,
     web_port: u16,
 }
 
-impl Stage {
-    fn set(story: &mut Story) -> Result<(Stage, NetworkView), Error> {
+impl Scene {
+    fn set(story: &mut Story) -> Result<(Scene, NetworkView), Error> {
         story.step(
             "A switch of our own",
-            "The switch is this very process. It reads each frame that a container sends, decides where it goes, and writes \
-             it there. The host's bridges, firewall, routes and addresses take no part and stay as they are.",
+            "The switch is this very process. It reads each frame that a container sends, decides where it goes, and \
+             writes it there. The host's bridges, firewall, routes and addresses take no part and stay as they are.",
         )?;
         let web_port = http::serve()
             .map_err(|error| Error::failed(format!("cannot start a web server on 127.0.0.1: {error}; free a port")))?;
         let allowed = format!("{}:{web_port}", Ipv4Addr::LOCALHOST);
         let plans = Config::own(&[allowed]).plan(&Host::read(), None)?;
         let switch = Daemon::start(plans, Options::default())?;
-        let stage = Stage { switch, web_port };
+        let scene = Scene { switch, web_port };
         let network =
-            stage.client()?.networks()?.into_iter().next().ok_or_else(|| Error::failed("there is no network"))?;
+            scene.client()?.networks()?.into_iter().next().ok_or_else(|| Error::failed("there is no network"))?;
         let who = match geteuid() {
             root if root.is_root() => "root (an ordinary user would do)".into(),
             user => format!("the ordinary user {user}, without any privilege"),
@@ -104,7 +104,7 @@ impl Stage {
             "network {} with the addresses {}, which the host does not use; the gateway is {} ({})",
             network.name, network.subnet, network.gateway, network.gateway_mac
         ))?;
-        Ok((stage, network))
+        Ok((scene, network))
     }
 
     fn client(&self) -> Result<Client, Error> {
@@ -114,8 +114,9 @@ impl Stage {
     fn members(&self, story: &mut Story) -> Result<(Member, Member), Error> {
         story.step(
             "Two containers",
-            "A container is a process in namespaces of its own: of the network it sees one interface, eth0, and nothing of \
-             the host's. The other end of eth0 is a file descriptor, which it hands to the switch: that is a port.",
+            "A container is a process in namespaces of its own: of the network it sees one interface, eth0, and \
+             nothing of the host's. The other end of eth0 is a file descriptor, which it hands to the switch: that is a \
+             port.",
         )?;
         let join = |name: &str| -> Result<Member, Error> {
             let member = Member::join(self.client()?, name)?;
@@ -129,8 +130,8 @@ impl Stage {
     fn ping(&self, story: &mut Story, red: &mut Member, to: Ipv4Addr) -> Result<(Ping, JourneyView), Error> {
         story.step(
             "Ping from red to blue",
-            "Both are on one LAN, so no router is involved. red asks all by ARP who has blue's address, and blue answers. \
-             By then the switch has seen both as senders and learned behind which port each stands.",
+            "Both are on one LAN, so no router is involved. red asks all by ARP who has blue's address, and blue \
+             answers. By then the switch has seen both as senders and learned behind which port each stands.",
         )?;
         let listening = self.client()?.journey(&red.port.name, Some("icmp"))?;
         let pings = red.ping(to, random() as u16, PINGS)?;
@@ -152,9 +153,10 @@ impl Stage {
     fn fetch(&self, story: &mut Story, blue: &mut Member, network: &NetworkView) -> Result<(Http, JourneyView), Error> {
         story.step(
             "HTTP from blue through the NAT",
-            "Outside, nobody knows blue's address. Without privilege the switch cannot send packets of its own either, so it \
-             makes each flow an ordinary socket of this process. The server is the demo's own, on the host's loopback; \
-             containers cannot reach that unless allowed, and here this one port is, by way of the gateway's address.",
+            "Outside, nobody knows blue's address. Without privilege the switch cannot send packets of its own either, \
+             so it makes each flow an ordinary socket of this process. The server is the demo's own, on the host's \
+             loopback; containers cannot reach that unless allowed, and here this one port is, by way of the gateway's \
+             address.",
         )?;
         let from = SocketAddrV4::new(network.gateway, self.web_port);
         let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.web_port).to_string();
@@ -215,8 +217,8 @@ impl Stage {
 fn addresses(story: &mut Story, red: &mut Member, blue: &mut Member) -> Result<(Joined, Joined), Error> {
     story.step(
         "Addresses by DHCP",
-        "eth0 has no address yet, so nobody can be asked directly: the client broadcasts DISCOVER, the gateway OFFERs an \
-         address, the client REQUESTs it, and the gateway ACKnowledges.",
+        "eth0 has no address yet, so nobody can be asked directly: the client broadcasts DISCOVER, the gateway OFFERs \
+         an address, the client REQUESTs it, and the gateway ACKnowledges.",
     )?;
     Ok((addressed(story, red)?, addressed(story, blue)?))
 }
@@ -239,8 +241,8 @@ fn addressed(story: &Story, member: &mut Member) -> Result<Joined, Error> {
 fn tell_journeys(story: &mut Story, journeys: [JourneyView; 2]) -> Result<Vec<JourneyView>, Error> {
     story.step(
         "The journeys of two packets",
-        "Every stage can say what it looked up, decided and changed. First red's echo request, which stays on the LAN; then \
-         blue's first TCP segment, which leaves it.",
+        "Every stage can say what it looked up, decided and changed. First red's echo request, which stays on the LAN; \
+         then blue's first TCP segment, which leaves it.",
     )?;
     for journey in &journeys {
         story.journey(journey)?;
@@ -252,8 +254,8 @@ fn summary(story: &Story, report: &Report) -> Result<(), Error> {
     let Counters { drops, stats, .. } = &report.counters;
     story.remark("")?;
     story.remark(&format!(
-        "Shown in {:.1} s: a LAN of two containers, DHCP, ARP, ping, HTTP through the NAT. The switch took {} frames from \
-         the containers, gave them {}, and dropped {}. No drop is without a name:",
+        "Shown in {:.1} s: a LAN of two containers, DHCP, ARP, ping, HTTP through the NAT. The switch took {} frames \
+         from the containers, gave them {}, and dropped {}. No drop is without a name:",
         report.elapsed_ms as f64 / 1000.0,
         stats.rx_frames,
         stats.tx_frames,

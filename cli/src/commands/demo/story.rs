@@ -82,8 +82,8 @@ fn told(journey: &JourneyView) -> String {
 
 /// How a frame's line says that its checksum is unfinished, and what to say of that.
 const PARTIAL: &str = "partial checksum";
-const PARTIAL_MEANS: &str = "(partial checksum: the container's kernel leaves the rest of the sum to whoever needs it; here \
-                             nobody does)";
+const PARTIAL_MEANS: &str = "(partial checksum: the container's kernel leaves the rest of the sum to whoever needs it; \
+                             here nobody does)";
 
 /// What a stage is for.
 fn question(stage: &str) -> &'static str {

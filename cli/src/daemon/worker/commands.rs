@@ -78,11 +78,7 @@ impl Worker {
         }
     }
 
-    fn listing<T>(
-        &self,
-        network: Option<String>,
-        view: impl Fn(&super::Lan) -> Vec<T>,
-    ) -> Result<Vec<T>, Refusal> {
+    fn listing<T>(&self, network: Option<String>, view: impl Fn(&super::Lan) -> Vec<T>) -> Result<Vec<T>, Refusal> {
         match network {
             None => Ok(self.networks.iter().flat_map(view).collect()),
             Some(name) => Ok(view(&self.networks[self.network(Some(&name))?])),

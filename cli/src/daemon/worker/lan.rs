@@ -48,6 +48,7 @@ impl Lan {
     pub(super) fn new(
         plan: NetworkPlan,
         subnets: &[Ipv4Net],
+        limits: Limits,
         registry: mio::Registry,
         token_bits: u64,
         capture: Option<Arc<Capturing>>,
@@ -70,13 +71,11 @@ impl Lan {
             // Networks are isolated from each other, through the host's sockets too.
             deny: subnets.iter().copied().map(IpNet::V4).collect(),
         };
-        let uplink = plan.uplink.then(|| Uplink {
-            policy,
-            limits: Limits::default(),
-            host: Sockets::new(registry, token_bits, set_peek_offset),
-        });
+        let uplink =
+            plan.uplink.then(|| Uplink { policy, limits, host: Sockets::new(registry, token_bits, set_peek_offset) });
         let now = clock.now();
-        let mut network = Network::new(config, uplink, random(), now, (clock.epoch() + (now - Instant::ZERO)).as_secs());
+        let mut network =
+            Network::new(config, uplink, random(), now, (clock.epoch() + (now - Instant::ZERO)).as_secs());
         let journal = match &plan.state_dir {
             Some(dir) => Journal::open(dir, &plan.name, network.dhcp())?,
             None => Journal::in_memory(),

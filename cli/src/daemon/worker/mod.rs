@@ -17,6 +17,7 @@ mod clock;
 mod commands;
 mod journal;
 mod lan;
+mod limits;
 mod taps;
 mod views;
 
@@ -104,12 +105,13 @@ impl Worker {
     ) -> Result<Worker, String> {
         let clock = Clock::new();
         let capture = capture.map(|path| Capturing::create(&path, clock.epoch())).transpose()?;
+        let limits = limits::flows(plans.len());
         let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
         let mut networks = Vec::new();
         for (index, plan) in plans.into_iter().enumerate() {
             let registry = poller.registry().try_clone().map_err(|e| format!("cannot share the poller: {e}"))?;
             let token_bits = (index as u64 + 1) << NETWORK_SHIFT;
-            networks.push(Lan::new(plan, &subnets, registry, token_bits, capture.clone(), &clock)?);
+            networks.push(Lan::new(plan, &subnets, limits, registry, token_bits, capture.clone(), &clock)?);
         }
         Ok(Worker {
             poller,
@@ -174,8 +176,7 @@ impl Worker {
             let bits = event.token.0 as u64;
             let network = (bits >> NETWORK_SHIFT).checked_sub(1).and_then(|index| usize::try_from(index).ok());
             if let Some(lan) = network.and_then(|index| self.networks.get_mut(index)) {
-                let ready =
-                    Readiness { readable: event.readable, writable: event.writable, error: event.error };
+                let ready = Readiness { readable: event.readable, writable: event.writable, error: event.error };
                 lan.network.host_event(FlowId::from_bits(bits), ready, now, &mut lan.taps.at(now));
             }
         }

@@ -42,8 +42,7 @@ impl Capturing {
 
 impl Taps {
     pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>) -> Taps {
-        let watched =
-            capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
+        let watched = capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
         Taps { taps: vec![None], watched }
     }
 

@@ -112,7 +112,8 @@ pub(super) fn leases(lan: &Lan, now: Instant) -> Vec<LeaseView> {
         .into(),
         expires_s: lease.expires_in,
     };
-    lan.network.leases(now).into_iter().map(view).collect()
+    // A released address is remembered for its last holder, but it is nobody's.
+    lan.network.leases(now).into_iter().filter(|lease| lease.state != State::Released).map(view).collect()
 }
 
 pub(super) fn flows(lan: &Lan, now: Instant) -> Vec<FlowView> {

@@ -1,0 +1,54 @@
+//! How many flows the daemon's descriptors allow.
+//!
+//! Each flow of an uplink is a descriptor. The daemon takes as many as it may have, keeps some for itself (TAPs, control
+//! connections, files), and shares the rest among its networks, so that running out is refused to one container with a
+//! named drop and never hits the daemon's own work.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tapswitch_relay::Limits;
+
+/// Descriptors that flows never get: one for each TAP of a large switch, and the daemon's own.
+const RESERVED: u64 = 512;
+/// One container gets at most this part of its network's flows.
+const CONTAINER_SHARE: usize = 4;
+
+/// Raises the limit of open files as far as an ordinary user may, and divides it among `networks`.
+pub(super) fn flows(networks: usize) -> Limits {
+    let most = Limits::default();
+    let files = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(_) => soft,
+        },
+        Ok((soft, _)) => soft,
+        Err(_) => return most,
+    };
+    share(files, networks, most)
+}
+
+fn share(files: u64, networks: usize, most: Limits) -> Limits {
+    let for_flows = files.saturating_sub(RESERVED.min(files / 2));
+    let each = usize::try_from(for_flows).unwrap_or(usize::MAX) / networks.max(1);
+    let flows = each.clamp(1, most.flows);
+    Limits { flows, flows_per_container: (flows / CONTAINER_SHARE).clamp(1, most.flows_per_container) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_never_take_the_descriptors_that_the_daemon_needs() {
+        let most = Limits::default();
+        assert_eq!(share(1 << 20, 1, most), most);
+        for (files, networks) in [(1024, 1), (1024, 3), (4096, 2), (64, 1), (0, 1)] {
+            let limits = share(files, networks, most);
+            let all = limits.flows as u64 * networks as u64;
+            assert!(
+                files < 2 || all + files.min(RESERVED.min(files / 2)) <= files,
+                "{files} files, {networks} networks"
+            );
+            assert!(limits.flows_per_container <= limits.flows && limits.flows_per_container > 0);
+        }
+    }
+}
