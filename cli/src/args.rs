@@ -255,6 +255,13 @@ pub struct UpArgs {
     /// Record every frame that goes to a container into this file [default: no recording]
     #[arg(long, value_name = "FILE.pcapng")]
     pub capture: Option<PathBuf>,
+    /// What to do when nothing is there
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "adaptive")]
+    pub poll: PollArg,
+    /// Microseconds for which `adaptive` looks again before it sleeps [default: 50, and 0 where there are fewer than
+    /// three CPUs, because containers need them]
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    pub spin: Option<u64>,
     /// How much to say on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
     pub log: LogLevel,
@@ -285,6 +292,18 @@ pub struct NetworkArgs {
     /// Resolver that DNS questions to the gateway go to, IP[:PORT] [default: the first nameserver of /etc/resolv.conf]
     #[arg(long, value_name = "RESOLVER", conflicts_with = "file")]
     pub dns: Option<String>,
+}
+
+/// What the daemon does when nothing is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PollArg {
+    /// Look again for a short while after the last frame, then sleep
+    #[default]
+    Adaptive,
+    /// Look again always: lowest latency, and a CPU of its own
+    Busy,
+    /// Sleep at once: least CPU
+    Sleep,
 }
 
 /// How much the daemon says.
@@ -328,6 +347,7 @@ mod tests {
              --dns 10.0.0.1 --dns 10.0.0.2 --dns-search lan --allow 127.0.0.1:80 -- cmd",
             "tapswitch up",
             "tapswitch up lan.toml --leases /tmp/x --capture a.pcapng --log debug",
+            "tapswitch up --poll busy --spin 20",
             "tapswitch up --subnet 10.0.0.0/24 --gateway 10.0.0.9 --mtu 9000 --internal --isolate --allow 10.1.0.0/16 --dns 9.9.9.9:53",
             "tapswitch attach 4711 --dhcp",
             "tapswitch attach blue --socket /tmp/s --json",

@@ -3,15 +3,16 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{Global, LogLevel, UpArgs};
+use crate::args::{Global, LogLevel, PollArg, UpArgs};
 use crate::config::{Config, Host, NetworkPlan};
-use crate::daemon::{Daemon, Options, socket_path};
+use crate::daemon::{Daemon, Options, PollPolicy, socket_path};
 use crate::error::Error;
 use crate::output;
 
@@ -40,7 +41,16 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
         let _inside = runtime.enter();
         (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
     };
-    let options = Options { socket: Some(socket.clone()), capture: args.capture.clone() };
+    let options = Options {
+        socket: Some(socket.clone()),
+        capture: args.capture.clone(),
+        poll: match args.poll {
+            PollArg::Adaptive => PollPolicy::Adaptive,
+            PollArg::Busy => PollPolicy::Busy,
+            PollArg::Sleep => PollPolicy::Sleep,
+        },
+        spin: args.spin.map(Duration::from_micros),
+    };
     let mut daemon = Daemon::start(plans.clone(), options)?;
     say_ready(global, &plans, &socket)?;
     let outcome = runtime.block_on(wait(&mut daemon, &mut interrupt, &mut terminate));

@@ -20,6 +20,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +43,22 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// File (pcapng) that every frame to a container is recorded in.
     pub capture: Option<PathBuf>,
+    /// What the poll thread does when nothing is there.
+    pub poll: PollPolicy,
+    /// How long [`PollPolicy::Adaptive`] looks again; none for what suits the machine.
+    pub spin: Option<Duration>,
+}
+
+/// What the poll thread does when nothing is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PollPolicy {
+    /// Look again for a short while after the last frame, then sleep.
+    #[default]
+    Adaptive,
+    /// Look again always: the lowest latency, for a CPU of its own.
+    Busy,
+    /// Sleep at once: the least CPU.
+    Sleep,
 }
 
 /// A running daemon. It stops when this is dropped.
@@ -60,7 +77,7 @@ impl Daemon {
     /// Starts the networks and the control API. When it returns, the socket accepts connections.
     pub fn start(plans: Vec<NetworkPlan>, options: Options) -> Result<Daemon, Error> {
         let socket = options.socket.as_deref().map(ControlSocket::bind).transpose()?;
-        let (control, worker) = worker::spawn(plans, options.capture).map_err(Error::Failed)?;
+        let (control, worker) = worker::spawn(plans, &options).map_err(Error::Failed)?;
         Daemon::with_worker(control, worker, socket)
     }
 

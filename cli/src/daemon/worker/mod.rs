@@ -18,10 +18,10 @@ mod commands;
 mod journal;
 mod lan;
 mod limits;
+mod pace;
 mod taps;
 mod views;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,12 +33,14 @@ use tapswitch_relay::{FlowId, Readiness};
 use tapswitch_wire::{Instant, PortId, Recorded, Unheard, render};
 use tokio::sync::oneshot;
 
+use super::Options;
 use super::command::{Command, Refusal};
 use super::control::Control;
 use crate::api::JourneyView;
 use crate::config::NetworkPlan;
 use clock::Clock;
 use lan::Lan;
+use pace::Pace;
 use taps::Capturing;
 
 /// Frames that one port may send in one turn before the others get theirs.
@@ -54,13 +56,13 @@ const NETWORK_SHIFT: u32 = 48;
 ///
 /// # Errors
 /// What could not be set up, for people: a lease file that cannot be written, a capture file that cannot be made.
-pub fn spawn(plans: Vec<NetworkPlan>, capture: Option<PathBuf>) -> Result<(Control, JoinHandle<()>), String> {
+pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, JoinHandle<()>), String> {
     let poller = Poller::new(BUDGET).map_err(|e| format!("cannot make a poller: {e}; raise the limit (ulimit -n)"))?;
     let waker = poller.waker();
     let (tx, commands) = bounded(COMMANDS);
     // A wake-up that fails is one that is already under way.
     let control = Control::new(tx, Arc::new(move || drop(waker.wake())));
-    let mut worker = Worker::new(plans, capture, poller, commands)?;
+    let mut worker = Worker::new(plans, options, poller, commands)?;
     let thread = std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || worker.run())
@@ -80,6 +82,7 @@ struct Worker {
     poller: Poller,
     commands: Receiver<Command>,
     clock: Clock,
+    pace: Pace,
     networks: Vec<Lan>,
     /// Which port a token of the poller means.
     tokens: Vec<Option<(usize, PortId)>>,
@@ -99,12 +102,12 @@ enum Run {
 impl Worker {
     fn new(
         plans: Vec<NetworkPlan>,
-        capture: Option<PathBuf>,
+        options: &Options,
         poller: Poller,
         commands: Receiver<Command>,
     ) -> Result<Worker, String> {
         let clock = Clock::new();
-        let capture = capture.map(|path| Capturing::create(&path, clock.epoch())).transpose()?;
+        let capture = options.capture.as_ref().map(|path| Capturing::create(path, clock.epoch())).transpose()?;
         let limits = limits::flows(plans.len());
         let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
         let mut networks = Vec::new();
@@ -117,6 +120,7 @@ impl Worker {
             poller,
             commands,
             clock,
+            pace: Pace::new(options.poll, options.spin),
             networks,
             tokens: Vec::new(),
             listeners: Vec::new(),
@@ -139,6 +143,9 @@ impl Worker {
             if self.carry_out(now) == Run::Stop {
                 break;
             }
+            if !self.poller.events().is_empty() || self.poller.is_busy() {
+                self.pace.worked(now);
+            }
             self.socket_events(now);
             while let Some(token) = self.poller.next_ready() {
                 self.serve_port(token, now);
@@ -157,7 +164,7 @@ impl Worker {
         if self.poller.is_busy() || self.networks.iter().any(|lan| lan.network.is_busy()) || !self.commands.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.networks.iter().filter_map(|lan| lan.network.deadline()).min().map(|at| at - now)
+        self.pace.timeout(now, self.networks.iter().filter_map(|lan| lan.network.deadline()).min())
     }
 
     fn carry_out(&mut self, now: Instant) -> Run {

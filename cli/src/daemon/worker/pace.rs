@@ -1,0 +1,85 @@
+//! When the loop waits and when it looks again at once.
+//!
+//! Waking up costs microseconds, which a request and its answer pay twice. A loop that looks again for a short while
+//! after the last frame saves them, at the price of a CPU for that while. On a machine where the containers need every
+//! CPU that is a bad bargain, so with two CPUs or fewer `adaptive` does not spin unless it is told for how long.
+
+use std::time::Duration;
+
+use tapswitch_wire::Instant;
+
+use crate::daemon::PollPolicy;
+
+/// How long `adaptive` looks again before it sleeps, where there is a CPU to spare.
+const SPIN: Duration = Duration::from_micros(50);
+/// With fewer CPUs than this, the containers need them all.
+const SPARE_CPUS: usize = 3;
+
+/// The policy and what it needs to know.
+pub(super) struct Pace {
+    policy: PollPolicy,
+    spin: Duration,
+    last_work: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(policy: PollPolicy, spin: Option<Duration>) -> Pace {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Pace::with_cpus(policy, spin, cpus)
+    }
+
+    fn with_cpus(policy: PollPolicy, spin: Option<Duration>, cpus: usize) -> Pace {
+        let default = if cpus < SPARE_CPUS { Duration::ZERO } else { SPIN };
+        Pace { policy, spin: spin.unwrap_or(default), last_work: Instant::ZERO }
+    }
+
+    /// This turn found something to do.
+    pub(super) fn worked(&mut self, now: Instant) {
+        self.last_work = now;
+    }
+
+    /// How long the next turn may wait: `deadline` says when the next timer is due.
+    pub(super) fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
+        let spins = match self.policy {
+            PollPolicy::Busy => true,
+            PollPolicy::Adaptive => now - self.last_work < self.spin,
+            PollPolicy::Sleep => false,
+        };
+        if spins { Some(Duration::ZERO) } else { deadline.map(|at| at - now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::from_secs(5);
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn timeout(policy: PollPolicy, spin: Option<u64>, cpus: usize, idle_micros: u64) -> Option<Duration> {
+        let mut pace = Pace::with_cpus(policy, spin.map(Duration::from_micros), cpus);
+        pace.worked(NOW);
+        let now = NOW + Duration::from_micros(idle_micros);
+        pace.timeout(now, Some(now + Duration::from_secs(1)))
+    }
+
+    #[test]
+    fn adaptive_looks_again_for_a_while_and_then_sleeps() {
+        assert_eq!(timeout(PollPolicy::Adaptive, None, 8, 49), Some(Duration::ZERO));
+        assert_eq!(timeout(PollPolicy::Adaptive, None, 8, 50), SECOND);
+        assert_eq!(timeout(PollPolicy::Adaptive, Some(200), 8, 199), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn adaptive_does_not_spin_where_containers_need_every_cpu_unless_told_to() {
+        assert_eq!(timeout(PollPolicy::Adaptive, None, 2, 0), SECOND);
+        assert_eq!(timeout(PollPolicy::Adaptive, Some(20), 2, 19), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn busy_never_sleeps_and_sleep_always_does() {
+        assert_eq!(timeout(PollPolicy::Busy, None, 1, 1_000_000), Some(Duration::ZERO));
+        assert_eq!(timeout(PollPolicy::Sleep, Some(1000), 8, 0), SECOND);
+        assert_eq!(Pace::with_cpus(PollPolicy::Sleep, None, 8).timeout(NOW, None), None, "without a timer, for ever");
+    }
+}
