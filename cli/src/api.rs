@@ -62,10 +62,12 @@ pub struct AttachRequest {
     /// The container's name on the switch; the daemon makes one up if absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// The address it wants; the lowest free one if absent.
+    /// The address it wants. If absent: the one that this name had before, else the lowest never used, else the one
+    /// released longest ago.
     #[serde(default)]
     pub ip: Option<Ipv4Addr>,
-    /// The MAC address it wants; derived from the IP address if absent.
+    /// The MAC address it wants. If absent: derived from the IP address or, with `dhcp`, from the names of network and
+    /// container, so that a container of the same name is the same DHCP client.
     #[serde(default)]
     pub mac: Option<Mac>,
     /// Nothing is reserved: the container's own DHCP client will ask.
@@ -86,8 +88,8 @@ pub struct AttachOffer {
     pub ip: Option<Ipv4Addr>,
     /// The network's subnet.
     pub subnet: Ipv4Net,
-    /// Where the default route points.
-    pub gateway: Ipv4Addr,
+    /// Where the default route points; absent if the network has no way out, and then there is no such route.
+    pub gateway: Option<Ipv4Addr>,
     /// Name servers for the container.
     pub dns: Vec<Ipv4Addr>,
     /// Domains that the container's resolver appends.

@@ -191,13 +191,16 @@ pub struct PortArgs {
     /// Name of the interface in the container
     #[arg(long, value_name = "IFNAME", default_value = "eth0")]
     pub ifname: String,
-    /// Address of the interface [default: the lowest free one]
+    /// Address of the interface [default: the one that this name had before, else the lowest never used, else the one
+    /// released longest ago]
     #[arg(long, value_name = "A", conflicts_with = "dhcp")]
     pub ip: Option<Ipv4Addr>,
-    /// MAC address of the interface [default: 02:42: and the four bytes of the address]
+    /// MAC address of the interface [default: 02:42: and the four bytes of the address; with --dhcp, one made from the
+    /// names of network and container]
     #[arg(long, value_name = "M")]
     pub mac: Option<Mac>,
-    /// Set no address: a DHCP client in the container asks for one [default: off, tapswitch sets it]
+    /// Set no address: a DHCP client in the container asks for one, and gets the same one under the same name
+    /// [default: off, tapswitch sets it]
     #[arg(long)]
     pub dhcp: bool,
     /// A plain TAP: no super-frames, every checksum complete [default: off, offloads are used]
@@ -230,8 +233,9 @@ pub struct RunArgs {
     /// Domain that the container's resolver appends, may be repeated [default: the network's]
     #[arg(long, value_name = "D")]
     pub dns_search: Vec<String>,
-    /// Destination on the host that may be reached: ADDR[/LEN][:PORT], may be repeated; only where `run` brings its own
-    /// switch [default: none]
+    /// Destination that may be reached although it is denied by default: ADDR[/LEN][:PORT], an IPv6 one with a port in
+    /// brackets, may be repeated. 127.0.0.1:PORT opens that port of the host under the gateway's address. Only where
+    /// `run` brings its own switch [default: none]
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<String>,
     /// The command and its arguments [default: $SHELL, or /bin/sh]
@@ -285,8 +289,9 @@ pub struct NetworkArgs {
     /// Keep the containers from each other [default: off]
     #[arg(long, conflicts_with = "file")]
     pub isolate: bool,
-    /// Destination on the host that may be reached: ADDR[/LEN][:PORT], may be repeated [default: none; the host's
-    /// loopback, its own addresses and metadata addresses are out of reach]
+    /// Destination that may be reached although it is denied by default: ADDR[/LEN][:PORT], an IPv6 one with a port in
+    /// brackets, may be repeated. 127.0.0.1:PORT opens that port of the host under the gateway's address [default: none;
+    /// the host's loopback, its own addresses and metadata addresses are out of reach]
     #[arg(long, value_name = "RULE", conflicts_with = "file")]
     pub allow: Vec<String>,
     /// Resolver that DNS questions to the gateway go to, IP[:PORT] [default: the first nameserver of /etc/resolv.conf]
@@ -316,10 +321,8 @@ pub enum LogLevel {
     /// Containers that come and go
     #[default]
     Info,
-    /// Each request and each flow
+    /// What the control API was asked, and how that ended
     Debug,
-    /// Each frame
-    Trace,
 }
 
 #[cfg(test)]
@@ -387,6 +390,7 @@ mod tests {
             ("tapswitch up lan.toml --subnet 10.0.0.0/24", ErrorKind::ArgumentConflict),
             ("tapswitch up lan.toml --isolate", ErrorKind::ArgumentConflict),
             ("tapswitch up --log loud", ErrorKind::InvalidValue),
+            ("tapswitch up --log trace", ErrorKind::InvalidValue),
             ("tapswitch show everything", ErrorKind::InvalidValue),
             ("tapswitch network inspect", ErrorKind::MissingRequiredArgument),
             ("tapswitch completions cmd.exe", ErrorKind::InvalidValue),

@@ -18,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tapswitch_link::pass;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -47,7 +48,11 @@ impl Client {
     /// Connects to the daemon that listens there.
     pub fn connect(socket: &Path) -> Result<Client, Error> {
         let shown = socket.display();
-        let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        let stream = dial(socket, PATIENCE).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Error::failed(format!(
+                "the daemon that listens on {shown} took no connection within {} s; is it stopped?",
+                PATIENCE.as_secs()
+            )),
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoDaemon(format!(
                 "no daemon listens on {shown}; start one with `tapswitch up`, or say where one listens with --socket PATH"
             )),
@@ -222,6 +227,16 @@ impl Client {
     }
 }
 
+/// Connects to a listener, which may be a stopped process with a full queue: [`io::ErrorKind::WouldBlock`] then.
+fn dial(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux lets the time to send bound the time to connect (socket(7), SO_SNDTIMEO).
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_write_timeout(None)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// A journey that is still to come.
 #[derive(Debug)]
 pub struct Listening {
@@ -290,4 +305,30 @@ fn encode(name: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_to_a_stopped_daemon_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("stopped.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let patience = Duration::from_millis(50);
+        // The queue takes a few; nobody accepts them.
+        let mut waiting = Vec::new();
+        let error = loop {
+            match dial(&path, patience) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 16, "the queue has no end");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(waiting[0].write_timeout().unwrap(), None, "only connecting is bounded");
+    }
 }

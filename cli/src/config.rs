@@ -6,13 +6,17 @@
 //! line of which file, or which option, is wrong.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
+use tapswitch_relay::Allow;
 use toml::Spanned;
 
 use crate::args::NetworkArgs;
@@ -33,6 +37,8 @@ const PREFIX_RANGE: Range<u8> = 8..31;
 /// The private pool from which networks without a subnet take the first free /24.
 const POOL: Ipv4Addr = Ipv4Addr::new(10, 210, 0, 0);
 const DNS_PORT: u16 = 53;
+/// The largest description, in bytes: thousands of networks fit.
+const MAX_FILE: u64 = 1 << 20;
 
 /// A network with every value settled: what the poll thread builds it from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +59,8 @@ pub struct NetworkPlan {
     pub resolver: Option<SocketAddr>,
     /// Domains that the containers' resolvers append.
     pub search: Vec<String>,
-    /// Destinations on the host that are allowed although they are denied by default: `ADDR[/LEN][:PORT]`, each checked
-    /// by [`check_allow`].
-    pub allow: Vec<String>,
+    /// Destinations that are allowed although they are denied by default. No two open one port of the gateway.
+    pub allow: Vec<Allow>,
     /// How long a DHCP lease lasts.
     pub lease_time: Duration,
     /// Directory where its leases are kept. None: in memory only, for a switch that ends with its container.
@@ -219,7 +224,7 @@ struct RawNetwork {
 impl Config {
     /// Reads a file. Errors name the file, the line and what was expected there.
     pub fn read(file: &Path) -> Result<Config, Error> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let text = read_bounded(file).map_err(|error| {
             Error::failed(format!(
                 "cannot read the networks from {}: {error}; name a file that describes them, or none for the default network",
                 file.display()
@@ -292,7 +297,16 @@ impl Config {
         let mut plans: Vec<NetworkPlan> = Vec::with_capacity(self.networks.len());
         for (network, given) in self.networks.iter().zip(given) {
             let subnet = match given {
-                Some(subnet) => subnet,
+                Some(subnet) => {
+                    if let Some(other) = host.subnets.iter().find(|other| overlap(**other, subnet)) {
+                        tracing::warn!(
+                            "{}: subnet {subnet} overlaps with {other}, which an interface of this host has; containers \
+                             will not reach what is there",
+                            network.subnet.as_ref().map_or(&network.place, |subnet| &subnet.place)
+                        );
+                    }
+                    subnet
+                }
                 None => free_subnet(&used).ok_or_else(|| {
                     wrong(&network.place, format!("every /24 of {POOL}/16 is in use; give the network a subnet"))
                 })?,
@@ -304,7 +318,7 @@ impl Config {
                 if other.name == plan.name {
                     return Err(wrong(place, format!("two networks are called {}; rename one", plan.name)));
                 }
-                if other.subnet.contains(&subnet) || subnet.contains(&other.subnet) {
+                if overlap(other.subnet, subnet) {
                     let place = network.subnet.as_ref().map_or(&network.place, |subnet| &subnet.place);
                     let text = format!(
                         "subnet {subnet} overlaps with {} of network {}; choose another",
@@ -317,6 +331,21 @@ impl Config {
         }
         Ok(plans)
     }
+}
+
+/// The text of a file or pipe, as long as it could be a description: a device may have no end.
+fn read_bounded(file: &Path) -> io::Result<String> {
+    // Looked at before it is opened, because opening a device may do something.
+    let kind = std::fs::metadata(file)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(io::Error::other("it is neither a file nor a pipe"));
+    }
+    let mut text = String::new();
+    File::open(file)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it is larger than {} KiB", MAX_FILE >> 10)));
+    }
+    Ok(text)
 }
 
 fn allow_options(rules: &[String]) -> Vec<Set<String>> {
@@ -345,9 +374,7 @@ impl NetworkConfig {
                 other => return Err(uplink.wrong(format!("uplink '{other}' is unknown; write \"user\" or \"none\""))),
             },
         };
-        for rule in &self.allow {
-            check_allow(&rule.value).map_err(|why| rule.wrong(why))?;
-        }
+        let allow = allowed(&self.allow)?;
         if let (false, Some(needless)) = (uplink, self.dns.as_ref().or(self.allow.first())) {
             return Err(needless.wrong("an internal network has no way out, so this would do nothing; remove it"));
         }
@@ -370,7 +397,7 @@ impl NetworkConfig {
             isolate: self.isolate,
             resolver,
             search: self.search.iter().map(|domain| domain.value.clone()).collect(),
-            allow: self.allow.iter().map(|rule| rule.value.clone()).collect(),
+            allow,
             lease_time: Duration::from_secs(lease_time.unsigned_abs()),
             state_dir: state_dir.map(Path::to_owned),
         })
@@ -393,6 +420,24 @@ impl NetworkConfig {
         }
         Ok(gateway)
     }
+}
+
+/// Rules for the host's loopback stand under the gateway's address, where each port leads to one place.
+fn allowed(rules: &[Set<String>]) -> Result<Vec<Allow>, Error> {
+    let mut allow: Vec<Allow> = Vec::with_capacity(rules.len());
+    for text in rules {
+        let rule: Allow = text.value.parse().map_err(|why| text.wrong(why))?;
+        let same_port = |other: &&Allow| **other != rule && other.host_port() == rule.host_port();
+        if let Some(port) = rule.host_port()
+            && let Some(other) = allow.iter().find(same_port)
+        {
+            return Err(text.wrong(format!(
+                "{rule} and {other} would both be port {port} of the gateway; keep one, or use another port"
+            )));
+        }
+        allow.push(rule);
+    }
+    Ok(allow)
 }
 
 /// A number within its range, or its default.
@@ -437,7 +482,12 @@ fn free_subnet(used: &[Ipv4Net]) -> Option<Ipv4Net> {
     let [a, b, ..] = POOL.octets();
     (0..=255)
         .filter_map(|third| Ipv4Net::new(Ipv4Addr::new(a, b, third, 0), 24).ok())
-        .find(|net| !used.iter().any(|other| other.contains(net) || net.contains(other)))
+        .find(|net| !used.iter().any(|other| overlap(*other, *net)))
+}
+
+/// Of two networks that share an address, one holds the other.
+fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
 }
 
 /// Judges the name of a network or a container: what may stand in a file name, a host name and a URL.
@@ -450,25 +500,13 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Err(format!("'{name}' cannot be a name; use up to 63 letters, digits, '-', '_' and '.', a letter or digit first"))
 }
 
-/// Judges an allowed destination: an address or a network of either family, with a port or without.
-pub fn check_allow(rule: &str) -> Result<(), String> {
-    let host = |text: &str| text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok();
-    let unbracketed = |text: &str| text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::to_owned);
-    let with_port = |(address, port): (&str, &str)| {
-        let address = unbracketed(address).or((!address.contains(':')).then(|| address.to_owned()));
-        port.parse::<u16>().is_ok_and(|port| port != 0) && address.is_some_and(|address| host(&address))
-    };
-    if host(rule) || rule.rsplit_once(':').is_some_and(with_port) {
-        return Ok(());
-    }
-    Err(format!("'{rule}' is not a destination; write ADDR[/LEN][:PORT], as 127.0.0.1:8080, 10.1.0.0/16 or [::1]:80"))
-}
-
-/// Judges a domain name (RFC 1035 2.3.4 sizes, RFC 1123 2.1 letters).
+/// Judges a domain name (RFC 1035 2.3.4 sizes, RFC 1123 2.1 letters, and the underscore of RFC 8552).
 pub(crate) fn check_domain(domain: &str) -> Result<(), String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     if domain.len() <= 253 && domain.split('.').all(label) {
         return Ok(());

@@ -44,7 +44,7 @@ fn everything_may_be_said() {
         isolate = true
         dns = "127.0.0.1:5353"
         search = ["lan.example", "x"]
-        allow = ["127.0.0.1:8080", "10.1.0.0/16", "192.0.2.1:443", "192.0.2.0/24:80", "::1", "[::1]:80", "[2001:db8::/32]:80"]
+        allow = ["127.0.0.1:8080", "10.1.0.0/16", "192.0.2.1:443", "192.0.2.0/24:80", "2001:db8::1", "[::1]:80", "[2001:db8::/32]:80"]
         lease_time = 60
 
         [[network]]
@@ -88,8 +88,16 @@ fn mistakes_name_their_line_and_the_way_out() {
         ("[[network]]\ndns = 'one.example'\n", 2, "IP or IP:PORT"),
         ("[[network]]\nuplink = 'none'\ndns = '192.0.2.1'\n", 3, "no way out"),
         ("[[network]]\nsearch = ['ok',\n 'not ok']\n", 3, "domain name"),
+        ("[[network]]\nsearch = ['-']\n", 2, "domain name"),
+        ("[[network]]\nsearch = ['lan', 'a-.lan']\n", 2, "domain name"),
         ("[[network]]\nallow = [\n '10.0.0.1',\n 'all',\n]\n", 4, "ADDR[/LEN][:PORT]"),
-        ("[[network]]\nallow = ['10.0.0.1:0']\n", 2, "ADDR[/LEN][:PORT]"),
+        ("[[network]]\nallow = ['10.0.0.1:0']\n", 2, "names port 0"),
+        ("[[network]]\nallow = ['127.0.0.1']\n", 2, "as 127.0.0.1:8080"),
+        (
+            "[[network]]\nallow = ['127.0.0.1:80',\n '127.0.0.2:80']\n",
+            3,
+            "127.0.0.2:80 and 127.0.0.1:80 would both be port 80",
+        ),
         ("[[network]]\nallow = ['::1:80:http']\n", 2, "ADDR[/LEN][:PORT]"),
         ("[[network]]\n[[network]]\n", 2, "two networks are called default"),
         ("[[network]]\nname = 'a'\n[[network]]\nname = 'a'\n", 4, "two networks are called a"),
@@ -115,6 +123,29 @@ fn mistakes_name_their_line_and_the_way_out() {
 fn an_absent_file_is_named() {
     let error = Config::read(Path::new("/nonexistent/lan.toml")).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/lan.toml") && error.contains("No such file"), "{error}");
+}
+
+#[test]
+fn a_description_without_end_is_refused() {
+    let refused = |path: &Path| Config::read(path).unwrap_err().to_string();
+    assert!(refused(Path::new("/dev/zero")).contains("/dev/zero: it is neither a file nor a pipe"));
+    assert!(refused(Path::new("/")).contains("neither a file nor a pipe"));
+    let home = tempfile::tempdir().unwrap();
+    let large = home.path().join("large.toml");
+    std::fs::write(&large, "#".repeat(1 << 20)).unwrap();
+    assert!(refused(&large).contains("describes no network"), "1 MiB is read");
+    std::fs::write(&large, "#".repeat((1 << 20) + 1)).unwrap();
+    assert!(refused(&large).contains("larger than 1024 KiB"));
+}
+
+#[test]
+fn a_subnet_that_the_host_uses_is_taken_if_it_is_asked_for() {
+    let host = Host { subnets: vec!["10.9.0.0/16".parse().unwrap()], resolver: None };
+    let config = Config::parse("[[network]]\nsubnet = '10.9.8.0/24'\n", Path::new("lan.toml")).unwrap();
+    assert_eq!(config.plan(&host, None).unwrap()[0].subnet.to_string(), "10.9.8.0/24");
+    let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
+    assert!(overlap(net("10.9.0.0/16"), net("10.9.8.0/24")) && overlap(net("10.9.8.0/24"), net("10.9.0.0/16")));
+    assert!(!overlap(net("10.9.8.0/24"), net("10.9.9.0/24")));
 }
 
 #[test]
@@ -153,6 +184,7 @@ fn options_describe_the_default_network() {
 
     let error = Config::own(&["everything".into()]).plan(&host(), None).unwrap_err();
     assert!(error.to_string().starts_with("--allow: 'everything'"), "{error}");
+    assert_eq!(error.exit_code(), 2);
 }
 
 #[test]

@@ -119,12 +119,16 @@ impl Server {
             self.check_limit(port)?;
         }
         let wish = request.requested.filter(|ip| self.table.is_free(*ip));
+        let unheld = || {
+            let abandoned = self.table.abandoned().next().map(|(ip, _)| (ip, "taken back from a port that is gone"));
+            self.table.free().next().map(|ip| (ip, "the next free one")).or(abandoned)
+        };
         let (ip, why) = match (standing, wish) {
             (Some((ip, State::Reserved)), _) => (ip, "reserved for it"),
             (Some((ip, State::Released)), _) => (ip, "its address last time"),
             (Some((ip, _)), _) => (ip, "its address already"),
             (None, Some(ip)) => (ip, "the one it asked for"),
-            (None, None) => (self.table.free().next().ok_or(DropReason::DhcpPoolExhausted)?, "the next free one"),
+            (None, None) => unheld().ok_or(DropReason::DhcpPoolExhausted)?,
         };
         if matches!(standing, None | Some((_, State::Offered | State::Released))) {
             let before = self.table.get(ip).filter(|_| standing.is_some());

@@ -23,6 +23,7 @@
 //! | (no row) | never used, forgotten | offered, bound, reserved |
 //! | offered | DISCOVER | bound: REQUEST; declined: DECLINE; back: time over, REQUEST to another server, port gone |
 //! | bound | REQUEST | released: RELEASE, time over; declined: DECLINE; reserved: same hardware address |
+//! | bound, port gone | port gone, restart | as bound; offered, reserved: nothing else left |
 //! | reserved | [`Server::reserve`] | released: [`Server::release`] |
 //! | declined | DECLINE | released: time over |
 //! | released | as above | any of the above; no row: too many remembered |
@@ -33,12 +34,15 @@
 //! a restart believes it only as far as the lease was granted for.
 //!
 //! **Which address.** The client's own, present or past; the one it asks for, if free; the lowest never used; the one
-//! released longest ago (4.3.1). Addresses are not probed, see `reserve`.
+//! released longest ago (4.3.1); and when none of these is left, the bound one whose port has been gone longest: its
+//! station has lost its interface, so it cannot use the address. After a restart no station has a port until it is heard
+//! of again. Addresses are not probed, see `reserve`.
 //!
 //! **When full.** A port holds at most [`Config::max_leases_per_port`] offered, bound and declined addresses
 //! ([`DropReason::DhcpLimit`](tapswitch_wire::DropReason::DhcpLimit)); without a free address a DISCOVER is not
-//! answered ([`DropReason::DhcpPoolExhausted`](tapswitch_wire::DropReason::DhcpPoolExhausted)). Nothing held is ever
-//! taken away to make room. At most 4096 released addresses are remembered, the one released longest ago is forgotten.
+//! answered ([`DropReason::DhcpPoolExhausted`](tapswitch_wire::DropReason::DhcpPoolExhausted)). Nothing that a station behind a
+//! port holds is ever taken away to make room. At most 4096 released addresses are remembered, the one released longest
+//! ago is forgotten.
 //!
 //! **Messages.** What is not well formed is dropped without an answer, what is for another server is ignored. A reply
 //! is never larger than the client accepts (option 57, 576 if it says nothing) or the MTU; options that do not fit go

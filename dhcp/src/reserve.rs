@@ -99,7 +99,7 @@ impl Server {
     /// with the same hardware address that asks by DHCP gets the same address.
     ///
     /// Without `ip` the container gets what it had under this name, else what a client with its hardware address has,
-    /// else the next free address. Without `port_mac` the hardware address is derived from the address
+    /// else the next free address, else that of the DHCP client whose port has been gone longest. Without `port_mac` the hardware address is derived from the address
     /// ([`Mac::from_ipv4`]). A name that is reserved already keeps its address, or moves if it asks for another one.
     ///
     /// # Errors
@@ -124,10 +124,9 @@ impl Server {
             return Ok(Reservation { ip: at, mac });
         }
         let ip = match ip {
-            Some(ip) => ip,
+            Some(ip) => self.check_ip(name, port_mac, ip).map(|()| ip)?,
             None => self.choose(name, port_mac)?,
         };
-        self.check_ip(name, port_mac, ip)?;
         let mac = port_mac.unwrap_or(Mac::from_ipv4(ip));
         self.check_mac(name, mac)?;
         if let Some((at, State::Reserved, _)) = present
@@ -174,15 +173,14 @@ impl Server {
     fn choose(&self, name: &str, mac: Option<Mac>) -> Result<Ipv4Addr, ReserveError> {
         let earlier = self.table.of_name(name).map(|(ip, _)| ip);
         let by_dhcp = mac.and_then(|mac| self.table.of_client(&ClientId::hardware(mac))).map(|(ip, _)| ip);
-        let fits = |ip: &Ipv4Addr| {
-            let mac_fits = || self.check_mac(name, mac.unwrap_or(Mac::from_ipv4(*ip))).is_ok();
-            self.check_ip(name, mac, *ip).is_ok() && mac_fits()
-        };
+        let mac_fits = |ip: &Ipv4Addr| self.check_mac(name, mac.unwrap_or(Mac::from_ipv4(*ip))).is_ok();
+        let fits = |ip: &Ipv4Addr| self.check_ip(name, mac, *ip).is_ok() && mac_fits(ip);
         [earlier, by_dhcp]
             .into_iter()
             .flatten()
             .chain(self.table.free())
             .find(fits)
+            .or_else(|| self.table.abandoned().map(|(ip, _)| ip).find(mac_fits))
             .ok_or_else(|| ReserveError::SubnetFull { name: name.into(), subnet: self.config.subnet })
     }
 

@@ -72,7 +72,8 @@ impl Server {
     }
 
     /// A port was detached. What was only offered there is free again; what was acknowledged or declined stays so until
-    /// it expires, but counts against no port any more, and its client may come back behind any.
+    /// it expires, but counts against no port any more, and its client may come back behind any. What was acknowledged
+    /// may go to somebody else before that, if nothing is free.
     pub fn port_gone(&mut self, port: PortId, now: Instant, record: &mut impl FnMut(&[u8])) {
         self.poll(now, record);
         let mine: Vec<_> = self.table.iter().filter(|(_, l)| l.port == Some(port)).map(|(ip, _)| ip).collect();

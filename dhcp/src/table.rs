@@ -20,8 +20,8 @@ pub(crate) const MAX_REMEMBERED: usize = 4096;
 #[derive(Clone, Debug)]
 struct Row {
     lease: Lease,
-    /// Key in `idle`, if released.
-    idle_since: Option<u64>,
+    /// Key in `idle` if released, in `abandoned` if bound behind no port.
+    since: Option<u64>,
 }
 
 /// The leases of one network.
@@ -37,7 +37,10 @@ pub(crate) struct Table {
     per_port: BTreeMap<PortId, usize>,
     /// Released rows in the order of their release.
     idle: BTreeMap<u64, u32>,
-    releases: u64,
+    /// Bound rows without a port, in the order in which their ports went.
+    abandoned: BTreeMap<u64, u32>,
+    /// The next key of the two.
+    sequence: u64,
 }
 
 impl Table {
@@ -90,6 +93,12 @@ impl Table {
     /// longest ago, so that an address is not given to somebody new while its last owner may come back.
     pub(crate) fn free(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.never_used.iter().chain(self.idle.values().copied()).map(Ipv4Addr::from)
+    }
+
+    /// Leases of stations whose port is gone, the one gone longest ago first: what may be taken back when nothing is
+    /// free.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (Ipv4Addr, &Lease)> {
+        self.abandoned.values().filter_map(|ip| self.found(Some(ip)))
     }
 
     /// How many addresses count against a port.
@@ -151,12 +160,18 @@ impl Table {
         if let Some(port) = lease.port {
             *self.per_port.entry(port).or_default() += 1;
         }
-        let idle_since = (lease.state == State::Released).then_some(self.releases);
-        if let Some(since) = idle_since {
-            self.idle.insert(since, key);
-            self.releases += 1;
-        }
-        self.rows.insert(key, Row { lease, idle_since });
+        let queue = match (lease.state, lease.port) {
+            (State::Released, _) => Some(&mut self.idle),
+            (State::Bound, None) => Some(&mut self.abandoned),
+            _ => None,
+        };
+        let since = queue.map(|queue| {
+            let next = self.sequence;
+            queue.insert(next, key);
+            self.sequence += 1;
+            next
+        });
+        self.rows.insert(key, Row { lease, since });
         if self.idle.len() > MAX_REMEMBERED
             && let Some((_, oldest)) = self.idle.first_key_value()
         {
@@ -174,7 +189,7 @@ impl Table {
     /// Takes a row out of the table and of all indexes. Returns whether there was one.
     fn unlink(&mut self, ip: Ipv4Addr) -> bool {
         let key = u32::from(ip);
-        let Some(Row { lease, idle_since }) = self.rows.remove(&key) else { return false };
+        let Some(Row { lease, since }) = self.rows.remove(&key) else { return false };
         if let Some(client) = &lease.client {
             self.by_client.remove(client);
         }
@@ -187,8 +202,9 @@ impl Table {
         if let Some(at) = lease.expires {
             self.by_expiry.remove(&(at, key));
         }
-        if let Some(since) = idle_since {
+        if let Some(since) = since {
             self.idle.remove(&since);
+            self.abandoned.remove(&since);
         }
         if let Some(port) = lease.port
             && let Some(count) = self.per_port.get_mut(&port)

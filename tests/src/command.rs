@@ -114,8 +114,8 @@ impl Cmd {
             end_group(&mut child);
         }
         let (stdout, stderr) = (collect(stdout), collect(stderr));
-        let status = status
-            .unwrap_or_else(|| panic!("`{line}` did not end within {:?}\n{stdout}\n{stderr}", self.limit));
+        let status =
+            status.unwrap_or_else(|| panic!("`{line}` did not end within {:?}\n{stdout}\n{stderr}", self.limit));
         Done { line, status, stdout, stderr, took }
     }
 

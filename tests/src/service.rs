@@ -38,16 +38,20 @@ where
     F: Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
 {
     let talk = Arc::new(talk);
-    start(place, move || TcpListener::bind(address), move |listener| {
-        if let Ok((stream, _)) = listener.accept() {
-            stream.set_nonblocking(false).expect("a stream can block");
-            let timeout = Some(Duration::from_secs(60));
-            stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)).expect("a stream has timeouts");
-            let talk = Arc::clone(&talk);
-            // What goes wrong here, the client notices at its end of the connection.
-            thread::spawn(move || talk(stream));
-        }
-    })
+    start(
+        place,
+        move || TcpListener::bind(address),
+        move |listener| {
+            if let Ok((stream, _)) = listener.accept() {
+                stream.set_nonblocking(false).expect("a stream can block");
+                let timeout = Some(Duration::from_secs(60));
+                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)).expect("a stream has timeouts");
+                let talk = Arc::clone(&talk);
+                // What goes wrong here, the client notices at its end of the connection.
+                thread::spawn(move || talk(stream));
+            }
+        },
+    )
 }
 
 /// Receives UDP datagrams at `address` and sends back what `answer` makes of each.
@@ -55,17 +59,21 @@ pub fn serve_udp<F>(place: &impl Enter, address: SocketAddr, answer: F) -> Servi
 where
     F: Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static,
 {
-    start(place, move || UdpSocket::bind(address), move |socket| {
-        let mut datagram = vec![0; 65_536];
-        match socket.recv_from(&mut datagram) {
-            Ok((n, from)) => {
-                if let Some(reply) = answer(&datagram[..n]) {
-                    socket.send_to(&reply, from).expect("a reply can be sent");
+    start(
+        place,
+        move || UdpSocket::bind(address),
+        move |socket| {
+            let mut datagram = vec![0; 65_536];
+            match socket.recv_from(&mut datagram) {
+                Ok((n, from)) => {
+                    if let Some(reply) = answer(&datagram[..n]) {
+                        socket.send_to(&reply, from).expect("a reply can be sent");
+                    }
                 }
+                Err(e) => assert!(e.kind() != ErrorKind::NotFound, "receiving: {e}"),
             }
-            Err(e) => assert!(e.kind() != ErrorKind::NotFound, "receiving: {e}"),
-        }
-    })
+        },
+    )
 }
 
 /// Sends each datagram back as it came.

@@ -46,9 +46,7 @@ impl<'w> Switch<'w> {
     pub fn start(world: &'w World, arguments: &str) -> Self {
         let leases = if arguments.contains("--leases") { "" } else { "--leases" };
         let dir = if leases.is_empty() { String::new() } else { world.home().join("leases").display().to_string() };
-        let daemon = world
-            .tapswitch(&format!("up {leases} {dir} {arguments}"))
-            .spawn(&world.dir().join("daemon.log"));
+        let daemon = world.tapswitch(&format!("up {leases} {dir} {arguments}")).spawn(&world.dir().join("daemon.log"));
         let mut switch = Self { world, daemon, capture: None, places: Mutex::default() };
         eventually("the daemon is ready", START, || {
             assert!(switch.daemon.is_alive(), "the daemon ended:\n{}", switch.daemon.output());

@@ -190,8 +190,11 @@ impl<H: Host> Network<H> {
         let decided = self.switch.decide(port, &frame, now, journey, &mut targets);
         let result = decided.and_then(|()| match targets[..] {
             [PortId::GATEWAY] => {
+                let to_all = frame.dst_mac().is_multicast();
                 let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
-                if let Verdict::Drop(reason) = verdict {
+                if let Verdict::Drop(reason) = verdict
+                    && !(to_all && is_for_others(reason))
+                {
                     self.switch.dropped(port, reason);
                 }
                 Ok(verdict)

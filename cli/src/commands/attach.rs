@@ -37,7 +37,7 @@ pub(super) fn interface(port: &PortArgs, offer: &AttachOffer) -> Interface {
         mac: offer.mac,
         mtu: offer.mtu,
         address: offer.ip.map(|ip| (ip, offer.subnet.prefix_len())),
-        gateway: offer.ip.map(|_| offer.gateway),
+        gateway: offer.ip.and(offer.gateway),
         offload: !port.no_offload,
     }
 }

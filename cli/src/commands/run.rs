@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
@@ -30,7 +30,6 @@ const FORWARDED: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1
 const KEYS: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
 /// What `--socket` is if it is not given.
 const SOCKET_VARIABLE: &str = "TAPSWITCH_SOCKET";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub(super) fn execute(global: &Global, args: &RunArgs) -> Result<u8, Error> {
     match run(global, args) {
@@ -121,7 +120,7 @@ fn request(args: &RunArgs) -> AttachRequest {
 fn plan(args: &RunArgs, offer: &AttachOffer, argv: Vec<OsString>) -> Plan {
     Plan {
         hostname: args.hostname.clone().unwrap_or_else(|| offer.name.clone()),
-        resolv_conf: resolv_conf(args, offer, Path::new(RESOLV_CONF).exists()),
+        resolv_conf: Some(resolv_conf(args, offer)),
         interface: InterfacePlan::new(offer, &args.port.ifname, !args.port.no_offload),
         argv,
     }
@@ -133,12 +132,8 @@ fn target(argv: &[OsString]) -> String {
     format!("run: {}", program.to_string_lossy())
 }
 
-/// The container's resolv.conf. A host without one can have none laid over it, which matters only to who asks for it.
-fn resolv_conf(args: &RunArgs, offer: &AttachOffer, host_has_one: bool) -> Option<String> {
-    let asked = !args.dns.is_empty() || !args.dns_search.is_empty();
-    if !asked && !host_has_one {
-        return None;
-    }
+/// The container's resolv.conf.
+fn resolv_conf(args: &RunArgs, offer: &AttachOffer) -> String {
     let servers = if args.dns.is_empty() { &offer.dns } else { &args.dns };
     let search = if args.dns_search.is_empty() { &offer.search } else { &args.dns_search };
     let mut text = String::from("# made by tapswitch for this container\n");
@@ -148,7 +143,7 @@ fn resolv_conf(args: &RunArgs, offer: &AttachOffer, host_has_one: bool) -> Optio
     if !search.is_empty() {
         text += &format!("search {}\n", search.join(" "));
     }
-    Some(text)
+    text
 }
 
 /// The signals that this process takes up one by one instead of dying of them.
@@ -200,8 +195,8 @@ fn passed_on(signal: u32, from_process: bool) -> Option<Signal> {
     }
 }
 
-/// The terminal, if this process is in its foreground. A shell in the container makes itself the foreground, and cannot
-/// give it back to a process outside of its PID namespace.
+/// The terminal, if this process is in its foreground. The command gets it, and cannot give it back to a process outside
+/// of its PID namespace.
 struct Terminal(Option<Pid>);
 
 impl Terminal {
@@ -212,9 +207,13 @@ impl Terminal {
     }
 
     fn take_back(self) {
-        if let Some(group) = self.0 {
+        let stdin = io::stdin();
+        if let Some(group) = self.0
+            // Every group of the container is gone; one that lives is of a shell that sent us to the background.
+            && tcgetpgrp(stdin.as_fd()).is_ok_and(|holder| killpg(holder, None) == Err(Errno::ESRCH))
+        {
             // A terminal that was hung up meanwhile has no foreground any more.
-            let _ = tcsetpgrp(io::stdin().as_fd(), group);
+            let _ = tcsetpgrp(stdin.as_fd(), group);
         }
     }
 }
@@ -241,7 +240,7 @@ mod tests {
             mac: "02:42:0a:00:00:02".parse().unwrap(),
             ip: Some("10.0.0.2".parse().unwrap()),
             subnet: "10.0.0.0/24".parse().unwrap(),
-            gateway: "10.0.0.1".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
             dns: vec!["10.0.0.1".parse().unwrap()],
             search: vec!["lan".into()],
             mtu: 1500,
@@ -269,15 +268,13 @@ mod tests {
 
     #[test]
     fn resolver_is_the_offered_one_unless_options_say_otherwise() {
-        let text = |line: &str| resolv_conf(&args(line), &offer(), true).unwrap();
+        let text = |line: &str| resolv_conf(&args(line), &offer());
         let head = "# made by tapswitch for this container\n";
         assert_eq!(text("tapswitch run"), format!("{head}nameserver 10.0.0.1\nsearch lan\n"));
         assert_eq!(
             text("tapswitch run --dns 192.0.2.1 --dns 192.0.2.2 --dns-search a.example --dns-search b.example"),
             format!("{head}nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.example b.example\n")
         );
-        assert_eq!(resolv_conf(&args("tapswitch run"), &offer(), false), None);
-        assert!(resolv_conf(&args("tapswitch run --dns 192.0.2.1"), &offer(), false).is_some());
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl InterfacePlan {
             mac: offer.mac,
             mtu: offer.mtu,
             address: offer.ip.map(|ip| (ip, offer.subnet.prefix_len())),
-            gateway: offer.ip.map(|_| offer.gateway),
+            gateway: offer.ip.and(offer.gateway),
             offload,
         }
     }
@@ -222,7 +222,7 @@ mod tests {
             mac: Mac([2, 0x42, 10, 0, 0, 2]),
             ip,
             subnet: "10.0.0.0/24".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 0, 0, 1),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
             dns: Vec::new(),
             search: Vec::new(),
             mtu: 1500,
@@ -236,6 +236,9 @@ mod tests {
         assert_eq!(set.gateway, Some(Ipv4Addr::new(10, 0, 0, 1)));
         let unset = InterfacePlan::new(&offer(None), "eth0", true);
         assert_eq!((unset.address, unset.gateway), (None, None));
+        let internal = AttachOffer { gateway: None, ..offer(Some(Ipv4Addr::new(10, 0, 0, 2))) };
+        let internal = InterfacePlan::new(&internal, "eth0", true);
+        assert_eq!((internal.address, internal.gateway), (set.address, None), "a network without a way out");
     }
 
     #[test]

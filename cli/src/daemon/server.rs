@@ -161,6 +161,7 @@ async fn in_time(request: Request, next: Next) -> Response {
         }
         Err(_) => {
             let text = format!("{line} took longer than {} s; try again", SLOW.as_secs());
+            tracing::debug!("{text}");
             Failure(StatusCode::REQUEST_TIMEOUT, text).into_response()
         }
     }

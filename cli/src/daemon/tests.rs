@@ -409,7 +409,7 @@ fn offer(name: &str) -> AttachOffer {
         mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 2)),
         ip: Some(Ipv4Addr::new(10, 0, 0, 2)),
         subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
         dns: vec![Ipv4Addr::new(10, 0, 0, 1)],
         search: vec![],
         mtu: 1500,

@@ -68,7 +68,14 @@ fn dh_11_crash_at_every_byte_of_the_journal_gives_no_address_twice() {
         for (client, ip) in &believed {
             assert_eq!(later.state(*ip), Some(State::Bound), "client {client} lost {ip} at {len}");
         }
-        // Newcomers take all that is left, and never what somebody believes to have.
+        // Those who are still there say so, and newcomers take all that is left, never what one of the former has.
+        let renew = |later: &mut World| {
+            for (client, ip) in &believed {
+                let renewed = later.ask_at(*client, &Msg::renew(*client, *ip));
+                assert_eq!(renewed.kind, ACK, "client {client} at {len}");
+            }
+        };
+        renew(&mut later);
         let mut taken: BTreeMap<Ipv4Addr, u32> = believed.iter().map(|(client, ip)| (*ip, *client)).collect();
         for newcomer in 1000..1006 {
             if let Ok(Some(offer)) = later.send_at(newcomer, &Msg::discover(newcomer)) {
@@ -77,9 +84,7 @@ fn dh_11_crash_at_every_byte_of_the_journal_gives_no_address_twice() {
                 assert_eq!(other, None, "{} was given twice after a crash at {len}", offer.yiaddr);
             }
         }
-        for (client, ip) in believed {
-            assert_eq!(later.ask_at(client, &Msg::renew(client, ip)).kind, ACK, "client {client} at {len}");
-        }
+        renew(&mut later);
         // What was written behind the torn line is readable: crash once more.
         let (again, _) = later.restarted(&later.journal.clone(), 2);
         for (ip, client) in taken {

@@ -1,6 +1,6 @@
 //! Many clients, random messages, time steps, crashes; what each client believes is checked against all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tapswitch_wire::{DropReason, Instant};
 
 use crate::world::*;
 
-const LIMIT: usize = 3;
+const LIMIT: usize = 4;
 const PORTS: u32 = 4;
 const OFFER_SECS: u64 = 20;
 
@@ -34,7 +34,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let client = 0u32..12;
+    let client = 0u32..20;
     let host = prop::option::weighted(0.3, 0u8..18);
     prop_oneof![
         6 => client.clone().prop_map(Step::Discover),
@@ -45,10 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.clone().prop_map(Step::Decline),
         1 => client.clone().prop_map(Step::Inform),
         1 => client.clone().prop_map(Step::ChooseAnother),
-        3 => (0u64..150).prop_map(Step::Wait),
+        2 => (0u64..10).prop_map(Step::Wait),
+        1 => (0u64..150).prop_map(Step::Wait),
         1 => (0u8..4).prop_map(Step::Reserve),
         1 => (0u8..4).prop_map(Step::Unreserve),
-        1 => (0..PORTS).prop_map(Step::PortGone),
+        2 => (0..PORTS).prop_map(Step::PortGone),
         1 => Just(Step::Crash),
     ]
 }
@@ -59,6 +60,8 @@ struct Model {
     offers: BTreeMap<u32, Ipv4Addr>,
     /// Address and end of what each client was acknowledged.
     leases: BTreeMap<u32, (Ipv4Addr, Instant)>,
+    /// Clients whose port went and who were not acknowledged since: they lost their interface, so they use nothing.
+    abandoned: BTreeSet<u32>,
     quarantined: Vec<(Ipv4Addr, Instant)>,
     reserved: BTreeMap<u8, Ipv4Addr>,
     /// Ports whose count a detach or a crash reset.
@@ -76,6 +79,7 @@ impl Model {
             world: World::with(config),
             offers: BTreeMap::new(),
             leases: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
             quarantined: Vec::new(),
             reserved: BTreeMap::new(),
             uncounted: false,
@@ -94,6 +98,11 @@ impl Model {
             Err(DropReason::DhcpPoolExhausted) => {
                 // The row of every address is there: 13 hosts without the gateway.
                 assert_eq!(held, 13, "exhausted, yet:\n{}", self.world.leases());
+                let lost = self
+                    .leases
+                    .iter()
+                    .find(|(client, (_, until))| self.abandoned.contains(client) && *until > self.world.now);
+                assert_eq!(lost, None, "exhausted, yet it was abandoned:\n{}", self.world.leases());
                 None
             }
             Err(other) => panic!("{other} to {msg:?}"),
@@ -111,8 +120,10 @@ impl Model {
         assert_eq!((answer.kind, answer.secs(51)), (ACK, 120));
         let ip = answer.yiaddr;
         for (other, (theirs, until)) in &self.leases {
-            assert!(*other == client || *theirs != ip || *until <= now, "{ip} is {other}'s, and went to {client}");
+            let theirs = *theirs == ip && *until > now && !self.abandoned.contains(other);
+            assert!(*other == client || !theirs, "{ip} is {other}'s, and went to {client}");
         }
+        self.abandoned.remove(&client);
         assert!(self.quarantined.iter().all(|(bad, until)| *bad != ip || *until <= now), "{ip} is in quarantine");
         assert!(self.reserved.values().all(|taken| *taken != ip), "{ip} is reserved");
         assert!((2..=14).contains(&ip.octets()[3]), "{ip} is no host of the pool");
@@ -128,7 +139,7 @@ impl Model {
             Step::Discover(client) => {
                 if let Some(offer) = self.send(client, &Msg::discover(client)) {
                     assert_eq!(offer.kind, OFFER);
-                    if let Some(own) = believed(self, client) {
+                    if let Some(own) = believed(self, client).filter(|_| !self.abandoned.contains(&client)) {
                         assert_eq!(offer.yiaddr, own, "a client is offered what it has");
                     }
                     self.offers.insert(client, offer.yiaddr);
@@ -150,7 +161,7 @@ impl Model {
                 let own = believed(self, client);
                 if let Some(ip) = wish.map(ip).or(own) {
                     let answer = self.send(client, &Msg::renew(client, ip));
-                    if own == Some(ip) {
+                    if own == Some(ip) && !self.abandoned.contains(&client) {
                         assert_eq!(answer.as_ref().map(|a| a.kind), Some(ACK), "a live lease is always extended");
                     }
                     self.acked(client, answer);
@@ -180,8 +191,9 @@ impl Model {
             Step::Wait(secs) => self.world.wait(secs),
             Step::Reserve(name) => {
                 if let Ok(given) = self.world.reserve(&format!("c{name}"), None, None) {
-                    for (ip, until) in self.leases.values() {
-                        assert!(*ip != given.ip || *until <= now, "{ip} was reserved over a lease");
+                    for (client, (ip, until)) in &self.leases {
+                        let theirs = *ip == given.ip && *until > now && !self.abandoned.contains(client);
+                        assert!(!theirs, "{ip} was reserved over a lease");
                     }
                     self.reserved.insert(name, given.ip);
                 }
@@ -192,6 +204,7 @@ impl Model {
             }
             Step::PortGone(port) => {
                 self.world.port_gone(port);
+                self.abandoned.extend(self.leases.keys().filter(|client| Model::port(**client) == port));
                 self.uncounted = true;
             }
             Step::Crash => {
@@ -204,6 +217,7 @@ impl Model {
                 later.server = tapswitch_dhcp::Server::new(later.config.clone(), later.now, wall);
                 later.server.restore(&later.journal);
                 self.world = later;
+                self.abandoned.extend(self.leases.keys());
                 self.uncounted = true;
             }
         }
@@ -215,6 +229,17 @@ impl Model {
         let now = self.world.now;
         let rows = self.world.server.leases(now);
         assert!(rows.len() <= 13, "more rows than hosts");
+        // What was abandoned goes to somebody else only when nothing is free.
+        let full = rows.len() == 13 && rows.iter().all(|row| row.state != State::Released);
+        let kept = |client: &u32, ip: &Ipv4Addr| {
+            rows.iter().any(|row| (row.ip, row.state, row.mac) == (*ip, State::Bound, mac(*client)))
+        };
+        let abandoned = &self.abandoned;
+        self.leases.retain(|client, (ip, until)| {
+            let taken = abandoned.contains(client) && *until > now && !kept(client, ip);
+            assert!(!taken || full, "{ip} was taken from {client}, yet something is free");
+            !taken
+        });
         for (client, (ip, until)) in &self.leases {
             if *until > now {
                 let row = rows.iter().find(|row| row.ip == *ip).expect("an acknowledged lease is in the table");

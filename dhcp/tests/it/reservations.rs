@@ -188,3 +188,50 @@ fn released_reservation_does_not_displace_the_lease_of_the_same_station() {
     world.release_name("web");
     assert_eq!(world.ask(&Msg::discover(1)).yiaddr, ip(2), "then the lease that still runs");
 }
+
+#[test]
+fn dh_11_same_container_gets_its_address_again_behind_each_new_port() {
+    let mut world = World::with(config("10.0.0.0/29"));
+    for port in 1..20 {
+        assert_eq!(world.lease(port, 7), ip(2), "one station, one address, however often it is started");
+        world.port_gone(port);
+    }
+}
+
+#[test]
+fn abandoned_leases_are_taken_back_only_when_nothing_is_free_longest_gone_first() {
+    let mut world = World::with(config("10.0.0.0/29"));
+    for client in 1..=4 {
+        world.lease(client, client);
+    }
+    for port in [3, 1, 2] {
+        world.port_gone(port);
+    }
+    assert_eq!(world.lease(5, 5), ip(6), "never used");
+    assert_eq!(world.lease(6, 6), ip(4), "its port went first");
+    assert_eq!(world.reserve("web", None, None).unwrap().ip, ip(2), "then this one's");
+    assert_eq!(world.ask_at(7, &Msg::renew(1, ip(2))).kind, NAK, "its former client hears that it is somebody's");
+    assert_eq!(world.lease(2, 2), ip(3), "who comes back in time keeps it");
+    assert_eq!(world.send_at(8, &Msg::discover(8)), Err(DropReason::DhcpPoolExhausted), "the rest is attached");
+    assert!(matches!(world.reserve("db", None, None), Err(ReserveError::SubnetFull { .. })));
+    let states: Vec<_> = world.server.leases(world.now).iter().map(|row| (row.ip, row.state)).collect();
+    let [bound, reserved] = [State::Bound, State::Reserved];
+    assert_eq!(states, [(ip(2), reserved), (ip(3), bound), (ip(4), bound), (ip(5), bound), (ip(6), bound)]);
+}
+
+#[test]
+fn dh_11_leases_of_an_earlier_run_are_taken_back_only_when_nothing_is_free() {
+    let mut world = World::with(config("10.0.0.0/29"));
+    for client in 1..=3 {
+        world.lease(client, client);
+    }
+    let (mut later, _) = world.restarted(&world.journal, 1);
+    assert_eq!([later.lease(1, 11), later.lease(1, 12)], [ip(5), ip(6)], "what nobody had");
+    assert_eq!(later.lease(2, 1), ip(2), "who comes back keeps it");
+    assert_eq!([later.lease(3, 13), later.reserve("web", None, None).unwrap().ip], [ip(3), ip(4)]);
+    assert_eq!(later.send_at(4, &Msg::discover(14)), Err(DropReason::DhcpPoolExhausted));
+    // The new holders outlive the next crash, the former one does not come back between them.
+    let (again, _) = later.restarted(&later.journal, 1);
+    assert_eq!(again.row(ip(3)).map(|row| (row.state, row.mac)), Some((State::Bound, mac(13))));
+    assert_eq!(again.state(ip(4)), Some(State::Reserved));
+}

@@ -3,8 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use tapswitch_wire::Instant;
-
 use crate::table::FlowId;
 
 /// What kind of socket a flow needs.
@@ -136,5 +134,5 @@ pub trait Host {
     fn close(&mut self, id: FlowId, reset: bool);
 
     /// Whether this is an address of the host itself.
-    fn is_own(&mut self, ip: IpAddr, now: Instant) -> bool;
+    fn is_own(&mut self, ip: IpAddr) -> bool;
 }

@@ -14,7 +14,7 @@
 //!   instead, goes back. Nothing is forged.
 //!
 //! The engine does no I/O: [`Host`] is a trait. [`Sockets`] is the real one, over mio; a test scripts its own. Frames for
-//! containers go to an [`Emit`]. [`Relay::poll`] is called once a turn: it sends owed acknowledgements (one a flow and
+//! containers go to an [`Emit`](tapswitch_wire::Emit). [`Relay::poll`] is called once a turn: it sends owed acknowledgements (one a flow and
 //! turn, not one a frame), continues flows whose share of the last turn was used up, and lets timers end.
 //!
 //! What is changed on the way, because a socket is between: the TTL of what comes from the outside is 64; DF is set; the
@@ -33,5 +33,5 @@ mod tcp;
 pub use host::{Host, HostError, HostIcmp, Proto, Readiness};
 pub use policy::{Allow, DNS_PORT, Policy};
 pub use relay::{Config, FlowView, Refusal, Relay};
-pub use sockets::{SetPeekOffset, Sockets};
+pub use sockets::{IsOwn, Lent, SetPeekOffset, Sockets};
 pub use table::{FlowId, Limits};

@@ -26,43 +26,67 @@ pub struct Allow {
     pub port: Option<u16>,
 }
 
+impl Allow {
+    /// Whether it names one address.
+    fn is_single(&self) -> bool {
+        self.net.prefix_len() == self.net.max_prefix_len()
+    }
+
+    /// The port of the gateway that leads to the host's loopback by this rule.
+    pub fn host_port(&self) -> Option<u16> {
+        self.port.filter(|_| self.net.addr().is_loopback())
+    }
+}
+
 impl FromStr for Allow {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
             format!(
-                "'{text}' is not a rule: write ADDRESS, ADDRESS:PORT or NETWORK/PREFIX, as 127.0.0.1:8080, \
-                 [::1]:8080 or 10.1.0.0/16"
+                "'{text}' is not a rule: write ADDR[/LEN][:PORT], as 127.0.0.1:8080, 10.1.0.0/16, 10.1.0.0/16:443 or \
+                 [2001:db8::/32]:443"
             )
         };
-        if let Ok(to) = text.parse::<SocketAddr>() {
-            return match to.port() {
-                0 => Err(format!("'{text}' names port 0, which nothing can listen on")),
-                port => Ok(Allow { net: to.ip().into(), port: Some(port) }),
-            };
-        }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            if ip.is_loopback() {
-                return Err(format!("'{text}' opens the whole loopback: name the port, as {}", SocketAddr::new(ip, 8080)));
+        let (net, port) = match parse_net(text) {
+            Some(net) => (net, None),
+            None => {
+                let (net, port) = split_port(text).ok_or_else(wrong)?;
+                (net, Some(port))
             }
-            return Ok(Allow { net: ip.into(), port: None });
+        };
+        if port == Some(0) {
+            return Err(format!("'{text}' names port 0, which nothing can listen on"));
         }
-        let net = text.parse::<IpNet>().map_err(|_| wrong())?;
-        if net.addr().is_loopback() {
+        let rule = Allow { net, port };
+        if net.addr().is_loopback() && (port.is_none() || !rule.is_single()) {
             return Err(format!("'{text}' opens the whole loopback: name an address and a port, as 127.0.0.1:8080"));
         }
-        Ok(Allow { net: net.trunc(), port: None })
+        Ok(rule)
     }
+}
+
+/// An address, or a network without what stands behind its prefix.
+fn parse_net(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).map(|net| net.trunc()).ok()
+}
+
+/// What stands before the port, which for IPv6 is in brackets, and the port.
+fn split_port(text: &str) -> Option<(IpNet, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let net = parse_net(bracketed.unwrap_or(host)).filter(|net| bracketed.is_some() == net.addr().is_ipv6())?;
+    Some((net, port.parse().ok()?))
 }
 
 impl fmt::Display for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let single = self.net.prefix_len() == self.net.max_prefix_len();
-        match (self.port, single) {
-            (Some(port), _) => write!(f, "{}", SocketAddr::new(self.net.addr(), port)),
-            (None, true) => write!(f, "{}", self.net.addr()),
-            (None, false) => write!(f, "{}", self.net),
+        match (self.port, self.is_single(), self.net) {
+            (Some(port), true, net) => write!(f, "{}", SocketAddr::new(net.addr(), port)),
+            (Some(port), false, IpNet::V4(net)) => write!(f, "{net}:{port}"),
+            (Some(port), false, IpNet::V6(net)) => write!(f, "[{net}]:{port}"),
+            (None, true, net) => write!(f, "{}", net.addr()),
+            (None, false, net) => write!(f, "{net}"),
         }
     }
 }
@@ -106,13 +130,13 @@ impl Policy {
 
     /// The loopback address behind a port of the gateway, if a rule opens it.
     fn host_port(&self, port: u16) -> Option<SocketAddr> {
-        let opens = |rule: &&Allow| rule.net.addr().is_loopback() && rule.port == Some(port);
+        let opens = |rule: &&Allow| rule.host_port() == Some(port);
         self.allow.iter().find(opens).map(|rule| SocketAddr::new(rule.net.addr(), port))
     }
 
     /// Ports of the gateway's address that rules open.
     pub(crate) fn host_ports(&self) -> impl Iterator<Item = u16> {
-        self.allow.iter().filter(|rule| rule.net.addr().is_loopback()).filter_map(|rule| rule.port)
+        self.allow.iter().filter_map(Allow::host_port)
     }
 }
 
@@ -164,9 +188,23 @@ mod tests {
     fn at_16_host_loopback_and_metadata_are_denied_unless_allowed() {
         let rules = policy(&[]);
         for dst in [
-            "127.0.0.1:80", "127.9.9.9:80", "0.0.0.0:80", "169.254.169.254:80", "192.0.2.77:22", "224.0.0.1:5353",
-            "255.255.255.255:9", "240.0.0.1:1", "100.100.100.200:80", "168.63.129.16:80", "10.9.0.5:80", "[::1]:80",
-            "[::ffff:127.0.0.1]:80", "[fd00:ec2::254]:80", "[fe80::1]:80", "[ff02::1]:80", "[::]:80",
+            "127.0.0.1:80",
+            "127.9.9.9:80",
+            "0.0.0.0:80",
+            "169.254.169.254:80",
+            "192.0.2.77:22",
+            "224.0.0.1:5353",
+            "255.255.255.255:9",
+            "240.0.0.1:1",
+            "100.100.100.200:80",
+            "168.63.129.16:80",
+            "10.9.0.5:80",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]:80",
+            "[fd00:ec2::254]:80",
+            "[fe80::1]:80",
+            "[ff02::1]:80",
+            "[::]:80",
         ] {
             assert_eq!(target(&rules, dst), Err(DropReason::PolicyDenied), "{dst}");
         }
@@ -177,13 +215,16 @@ mod tests {
 
     #[test]
     fn rules_open_what_they_name_and_no_more() {
-        let rules = policy(&["127.0.0.1:8080", "192.0.2.77:22", "10.9.0.0/30", "169.254.169.254"]);
+        let rules = policy(&["127.0.0.1:8080", "192.0.2.77:22", "10.9.0.0/30", "169.254.169.254", "10.9.0.16/28:443"]);
         assert_eq!(target(&rules, "10.0.0.1:8080").as_deref(), Ok("127.0.0.1:8080"), "under the gateway's address");
         assert_eq!(target(&rules, "10.0.0.1:8081"), Err(DropReason::NoSuchService));
         assert_eq!(target(&rules, "192.0.2.77:22").as_deref(), Ok("192.0.2.77:22"));
         assert_eq!(target(&rules, "192.0.2.77:23"), Err(DropReason::PolicyDenied));
         assert_eq!(target(&rules, "10.9.0.2:5").as_deref(), Ok("10.9.0.2:5"));
         assert_eq!(target(&rules, "10.9.0.4:5"), Err(DropReason::PolicyDenied));
+        assert_eq!(target(&rules, "10.9.0.31:443").as_deref(), Ok("10.9.0.31:443"));
+        assert_eq!(target(&rules, "10.9.0.31:80"), Err(DropReason::PolicyDenied));
+        assert_eq!(target(&rules, "10.9.0.32:443"), Err(DropReason::PolicyDenied));
         assert_eq!(target(&rules, "169.254.169.254:80").as_deref(), Ok("169.254.169.254:80"));
     }
 
@@ -196,10 +237,37 @@ mod tests {
 
     #[test]
     fn rules_are_read_and_shown_alike() {
-        for text in ["127.0.0.1:8080", "[::1]:8080", "10.1.0.0/16", "192.0.2.1", "2001:db8::/32"] {
+        for text in [
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "10.1.0.0/16",
+            "10.1.0.0/16:443",
+            "192.0.2.1",
+            "2001:db8::/32",
+            "[2001:db8::/32]:443",
+        ] {
             assert_eq!(text.parse::<Allow>().unwrap().to_string(), text);
         }
-        for bad in ["", "localhost", "10.0.0.1:0", "10.0.0.0/33", "10.0.0.1:99999", "1.2.3", "127.0.0.1", "127.0.0.0/8"] {
+        for (text, shown) in [("10.1.2.3/16:443", "10.1.0.0/16:443"), ("127.0.0.1/32:80", "127.0.0.1:80")] {
+            assert_eq!(text.parse::<Allow>().unwrap().to_string(), shown);
+        }
+        for bad in [
+            "",
+            "localhost",
+            "10.0.0.1:0",
+            "10.0.0.0/33",
+            "10.0.0.1:99999",
+            "1.2.3",
+            "127.0.0.1",
+            "127.0.0.0/8",
+            "127.0.0.0/8:80",
+            "::1",
+            "10.1.0.0/16:0",
+            "10.1.0.0:443/16",
+            "[10.1.0.0/16]:443",
+            "2001:db8::/32:443",
+            ":80",
+        ] {
             assert!(bad.parse::<Allow>().is_err(), "{bad} was taken");
         }
     }

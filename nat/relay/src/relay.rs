@@ -8,9 +8,7 @@ use std::ops::Deref;
 
 use serde::Serialize;
 use tapswitch_wire::build::{self, Ip, Link};
-use tapswitch_wire::{
-    DropCounters, DropReason, Emit, FrameOf, Instant, Journey, L4, Mac, Meta, PortId, Stage, Step,
-};
+use tapswitch_wire::{DropCounters, DropReason, Emit, FrameOf, Instant, Journey, L4, Mac, Meta, PortId, Stage, Step};
 
 use crate::datagram::{Datagram, emit_icmp_error, quote};
 use crate::host::{Host, HostError, HostIcmp, Proto, Readiness};
@@ -179,9 +177,9 @@ impl<H: Host> Relay<H> {
     }
 
     /// Looks where a new flow leads and whether there is room for it.
-    fn admit(&mut self, key: &Key, now: Instant, journey: &mut impl Journey) -> Result<SocketAddr, Refusal> {
+    fn admit(&mut self, key: &Key, journey: &mut impl Journey) -> Result<SocketAddr, Refusal> {
         let host = &mut self.host;
-        let target = self.config.policy.target(key.dst, |ip| host.is_own(ip, now));
+        let target = self.config.policy.target(key.dst, |ip| host.is_own(ip));
         let via = target.map_err(|reason| {
             journey.note(|| Step::decided(Stage::Relay, format!("{} is refused: {}", key.dst, reason.text())));
             // 13: administratively prohibited; 3: port unreachable (RFC 1812 5.2.7.1).
@@ -192,10 +190,15 @@ impl<H: Host> Relay<H> {
             Refusal { reason, unreachable: Some(13) }
         })?;
         journey.note(|| {
-            Step::decided(Stage::Relay, match via == key.dst {
-                true => format!("a new {} flow to {}: the host opens a socket", key.proto.name(), key.dst),
-                false => format!("a new {} flow to {}, which leads to {via} on the host", key.proto.name(), key.dst),
-            })
+            Step::decided(
+                Stage::Relay,
+                match via == key.dst {
+                    true => format!("a new {} flow to {}: the host opens a socket", key.proto.name(), key.dst),
+                    false => {
+                        format!("a new {} flow to {}, which leads to {via} on the host", key.proto.name(), key.dst)
+                    }
+                },
+            )
         });
         Ok(via)
     }
@@ -243,12 +246,19 @@ impl<H: Host> Relay<H> {
         match next {
             Next::Go => self.enqueue(id),
             Next::Drop(reason) => {
+                if reason == DropReason::TcpOutOfOrder {
+                    // One acknowledgement for each: the container counts them to see a loss (RFC 5681 3.2).
+                    self.with_tcp(id, now, out, |tcp, path, out| tcp.send_ack(path, out));
+                }
                 self.enqueue(id);
                 return Err(reason.into());
             }
             Next::RepeatSynAck => self.with_tcp(id, now, out, |tcp, path, out| tcp.send_syn_ack(path, out)),
+            Next::Refuse => {
+                self.emit_reset(&key, frame.src_mac(), &seg, out);
+                return Err(DropReason::TcpOutOfWindow.into());
+            }
             Next::Gone => self.remove(id, true),
-            Next::Break => self.break_tcp(id, now, out),
             Next::Renew => {
                 self.remove(id, true);
                 return self.open_tcp(port, key, frame, &seg, now, journey, out);
@@ -275,7 +285,7 @@ impl<H: Host> Relay<H> {
             }
             return Err(DropReason::NoSuchFlow.into());
         }
-        let via = self.admit(&key, now, journey)?;
+        let via = self.admit(&key, journey)?;
         let id = self.table.next_id();
         let headers = if key.src.is_ipv4() { 40 } else { 60 };
         let iss = self.initial_sequence(&key, now);
@@ -331,7 +341,7 @@ impl<H: Host> Relay<H> {
                 id
             }
             None => {
-                let via = self.admit(&key, now, journey)?;
+                let via = self.admit(&key, journey)?;
                 let id = self.table.next_id();
                 self.host.open(id, key.proto, via).map_err(|error| match error {
                     HostError::NoPing => Refusal { reason: DropReason::HostNoPing, unreachable: Some(13) },
@@ -422,20 +432,16 @@ impl<H: Host> Relay<H> {
             return;
         }
         if ready.error && self.host.connected(id).is_err() {
-            return self.break_tcp(id, now, out);
+            tcp.host_broke(now);
         }
         tcp.readable |= ready.readable;
-        let next = if ready.writable { tcp.host_writable(id, &mut self.host) } else { Next::Go };
-        let lingers = tcp.state == State::Lingering;
-        match next {
-            Next::Go => {
-                if lingers {
-                    self.linger(id);
-                }
-                self.enqueue(id);
-            }
-            _ => self.break_tcp(id, now, out),
+        if ready.writable {
+            tcp.host_writable(id, &mut self.host, now);
         }
+        if tcp.state == State::Lingering {
+            self.linger(id);
+        }
+        self.enqueue(id);
     }
 
     /// The host could not connect: the container hears what a router, or the other end, would have said.
@@ -509,7 +515,7 @@ impl<H: Host> Relay<H> {
         let mut bytes = 0;
         let (host, headers, frame) = (&mut self.host, &mut self.headers, &mut self.frame);
         let Flow { key, mac, body: Body::Tcp(tcp), .. } = flow else { return };
-        if matches!(tcp.state, State::Open | State::Lingering) {
+        if tcp.state != State::Connecting {
             let link = Link { src: self.config.mac, dst: *mac };
             let mut path = Path { link, key, mtu: self.config.mtu, now, headers, frame };
             (ended, bytes) = tcp.pump(id, FLOW_BUDGET, &mut path, host, out);
@@ -542,7 +548,8 @@ impl<H: Host> Relay<H> {
                         self.emit_error(id, error, out);
                         continue;
                     }
-                    None => return,
+                    // Fetched already; what comes after it is still to be read.
+                    None => continue,
                 },
             };
             let Some(flow) = self.table.get(id) else { return };
@@ -697,9 +704,8 @@ impl<H: Host> Relay<H> {
     fn emit_reset(&mut self, key: &Key, mac: Mac, seg: &Incoming<'_>, out: &mut impl Emit) {
         let link = Link { src: self.config.mac, dst: mac };
         let ip = Ip { src: key.dst.ip(), dst: key.src.ip(), ttl: 64, tos: 0, id: 0 };
-        let len = seg.payload.len() as u32
-            + u32::from(seg.flags & flag::SYN != 0)
-            + u32::from(seg.flags & flag::FIN != 0);
+        let len =
+            seg.payload.len() as u32 + u32::from(seg.flags & flag::SYN != 0) + u32::from(seg.flags & flag::FIN != 0);
         let (seq, ack, flags) = match seg.flags & flag::ACK {
             0 => (0, seg.seq.wrapping_add(len), flag::RST | flag::ACK),
             _ => (seg.ack, 0, flag::RST),

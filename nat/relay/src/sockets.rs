@@ -1,6 +1,5 @@
 //! The real host: non-blocking sockets, their readiness told by mio.
 
-use std::collections::HashSet;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,16 +9,24 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recv, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tapswitch_wire::Instant;
 
 use crate::host::{Host, HostError, HostIcmp, Proto};
 use crate::table::FlowId;
 
-/// Sets SO_PEEK_OFF of a socket: the one call here that no safe crate offers, lent by the crate that owns descriptors.
+/// Sets SO_PEEK_OFF of a socket: a call that no safe crate offers.
 pub type SetPeekOffset = fn(BorrowedFd<'_>, i32) -> io::Result<()>;
 
-/// The host's own addresses are asked for at most this often.
-const OWN_ADDRESSES_EVERY: Duration = Duration::from_secs(1);
+/// Whether an address is the host's own, as its routing table has it.
+pub type IsOwn = Box<dyn FnMut(IpAddr) -> io::Result<bool> + Send>;
+
+/// What is lent by the crate that owns descriptors.
+pub struct Lent {
+    /// Where the next peek of a stream begins.
+    pub set_peek_offset: SetPeekOffset,
+    /// Asked once for each new flow.
+    pub is_own: IsOwn,
+}
+
 /// The most that is read and thrown away in one call.
 const DISCARD: usize = 1 << 16;
 /// `ee_origin` of an error that the host made itself, and of one that came as ICMP (`linux/errqueue.h`).
@@ -42,10 +49,8 @@ pub struct Sockets {
     registry: Registry,
     /// Set in the token of every event, beside the flow's number.
     token_bits: u64,
-    set_peek_offset: SetPeekOffset,
+    lent: Lent,
     open: Vec<Option<Open>>,
-    own: HashSet<IpAddr>,
-    own_since: Option<Instant>,
     scratch: Vec<u8>,
     /// The kernel has no SO_PEEK_OFF for streams.
     peeks_over: bool,
@@ -53,17 +58,8 @@ pub struct Sockets {
 
 impl Sockets {
     /// Sockets that register with `registry`; their tokens are the flow's number and `token_bits` (above bit 47).
-    pub fn new(registry: Registry, token_bits: u64, set_peek_offset: SetPeekOffset) -> Sockets {
-        Sockets {
-            registry,
-            token_bits,
-            set_peek_offset,
-            open: Vec::new(),
-            own: HashSet::new(),
-            own_since: None,
-            scratch: vec![0; DISCARD],
-            peeks_over: false,
-        }
+    pub fn new(registry: Registry, token_bits: u64, lent: Lent) -> Sockets {
+        Sockets { registry, token_bits, lent, open: Vec::new(), scratch: vec![0; DISCARD], peeks_over: false }
     }
 
     fn get(&mut self, id: FlowId) -> io::Result<&mut Open> {
@@ -115,7 +111,8 @@ impl Host for Sockets {
         if self.open.len() <= id.index() {
             self.open.resize_with(id.index() + 1, || None);
         }
-        self.open[id.index()] = Some(Open { id, socket, proto, domain: Domain::for_address(to), ttl: 0, peek_at: None });
+        self.open[id.index()] =
+            Some(Open { id, socket, proto, domain: Domain::for_address(to), ttl: 0, peek_at: None });
         Ok(())
     }
 
@@ -132,7 +129,7 @@ impl Host for Sockets {
     }
 
     fn peek(&mut self, id: FlowId, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
-        let set_peek_offset = self.set_peek_offset;
+        let set_peek_offset = self.lent.set_peek_offset;
         let open = self.get(id)?;
         if open.peek_at != Some(offset) {
             let wanted = i32::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -200,8 +197,7 @@ impl Host for Sockets {
         loop {
             let mut parts = [IoSliceMut::new(&mut payload)];
             let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-            let message =
-                recvmsg::<SockaddrIn>(open.socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+            let message = recvmsg::<SockaddrIn>(open.socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
             for control in message.cmsgs().ok()? {
                 if let ControlMessageOwned::Ipv4RecvErr(error, from) = control {
                     let offender = from.filter(|_| error.ee_origin == ORIGIN_ICMP);
@@ -233,19 +229,9 @@ impl Host for Sockets {
         }
     }
 
-    fn is_own(&mut self, ip: IpAddr, now: Instant) -> bool {
-        if self.own_since.is_none_or(|since| now - since >= OWN_ADDRESSES_EVERY) {
-            self.own_since = Some(now);
-            if let Ok(interfaces) = nix::ifaddrs::getifaddrs() {
-                let address = |interface: nix::ifaddrs::InterfaceAddress| {
-                    let address = interface.address?;
-                    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-                    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
-                };
-                self.own = interfaces.filter_map(address).collect();
-            }
-        }
-        self.own.contains(&ip)
+    fn is_own(&mut self, ip: IpAddr) -> bool {
+        // If the question fails, the answer that opens nothing is the right one.
+        (self.lent.is_own)(ip).unwrap_or(true)
     }
 }
 

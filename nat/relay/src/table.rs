@@ -175,6 +175,10 @@ impl Table {
                 self.per_container.remove(&flow.key.src.ip());
             }
         }
+        if self.by_key.is_empty() {
+            // Without flows there is nothing to wake up for.
+            self.timers.clear();
+        }
         Some(flow)
     }
 

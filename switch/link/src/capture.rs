@@ -9,8 +9,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tapswitch_wire::{DropReason, Instant, Meta};
 use crate::port::tx_plain;
 use crate::{Buffer, LinkError, Port, Rx};
 
+/// Packets hold passwords and the like: they are for nobody's eyes but the owner's.
+const OWNER_ONLY: u32 = 0o600;
 /// if_tsresol: ten to the power of minus nine.
 const NANOSECONDS: u8 = 9;
 
@@ -55,6 +58,7 @@ pub struct CaptureFile<W: Write = BufWriter<File>> {
 
 impl CaptureFile {
     /// Creates a file, or empties the one that is there. `epoch` is the time since 1970 at [`Instant::ZERO`].
+    /// Only its owner may read it, also if everybody might read the one that was there.
     ///
     /// # Errors
     /// [`LinkError::System`] if the file cannot be made or written.
@@ -66,7 +70,13 @@ impl CaptureFile {
                 "choose a file in a directory where you may write",
             )
         };
-        let file = File::create(path).map_err(explain)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(OWNER_ONLY);
+        let file = options.open(path).map_err(explain)?;
+        // What is no file (a FIFO, /dev/null) keeps its mode, and one of somebody else's too.
+        if file.metadata().is_ok_and(|found| found.is_file()) {
+            let _ = file.set_permissions(Permissions::from_mode(OWNER_ONLY));
+        }
         CaptureFile::new(BufWriter::new(file), epoch).map_err(explain)
     }
 }
@@ -294,6 +304,22 @@ mod tests {
         let segment = &frame[34..];
         let pseudo = checksum::pseudo_header(address(26), address(30), 6, segment.len() as u32);
         checksum::add(pseudo, checksum::sum(segment)) == 0xffff
+    }
+
+    #[test]
+    fn file_is_for_its_owner_only_even_if_an_older_one_was_for_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let (new, old) = (directory.path().join("new.pcapng"), directory.path().join("old.pcapng"));
+        File::create(&old).unwrap().set_permissions(Permissions::from_mode(0o644)).unwrap();
+        for path in [&new, &old] {
+            CaptureFile::create(path, EPOCH).unwrap().finish().unwrap();
+            assert_eq!(mode(path), 0o600, "{}", path.display());
+        }
+        let null = Path::new("/dev/null");
+        let before = mode(null);
+        CaptureFile::create(null, EPOCH).unwrap();
+        assert_eq!(mode(null), before);
     }
 
     #[test]

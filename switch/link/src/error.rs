@@ -6,7 +6,10 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The name cannot be an interface's.
-    #[error("'{name}' cannot name an interface: {why}; choose 1 to 15 bytes without '/', ':', '%' or spaces")]
+    #[error(
+        "'{name}' cannot name an interface: {why}; choose 1 to 15 bytes without '/', ':', '%' or spaces, and none of \
+         'all', 'default', 'lo'"
+    )]
     BadName {
         /// The name.
         name: String,
@@ -19,6 +22,12 @@ pub enum LinkError {
          mkdir -p /dev/net && mknod /dev/net/tun c 10 200 && chmod 0666 /dev/net/tun"
     )]
     NoTunNode,
+    /// The node is there, and is another device's.
+    #[error(
+        "cannot use /dev/net/tun: it is not the TUN device, but a file or device of another kind; make it anew: \
+         rm /dev/net/tun && mknod /dev/net/tun c 10 200 && chmod 0666 /dev/net/tun"
+    )]
+    NotTunNode,
     /// The node is there, and no driver behind it.
     #[error("cannot open /dev/net/tun: the kernel has no driver for it ({0}); load the tun module: modprobe tun")]
     NoTunDriver(io::Error),

@@ -43,6 +43,7 @@ pub mod poller;
 mod port;
 pub mod process;
 mod random;
+pub mod routes;
 mod rtnetlink;
 pub mod socket;
 mod sys;

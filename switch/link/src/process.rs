@@ -8,25 +8,30 @@
 //! child   die_with_parent           SIGKILL when `run` is gone, however it went
 //!         enter_new_namespaces      user (if not root), net, mount, UTS, IPC, PID; hostname, resolv.conf, ping range
 //!         netns::create_here        the TAP, whose descriptor it passes on
-//!         spawn_init ---- fork ---> init (pid 1 of the new PID namespace): mounts its /proc
-//!            | waits                   | fork ---> CMD
-//!            | forwards signals        | forwards signals, reaps everybody, ends with CMD's status
-//!         exits with the status     <--+
+//!         spawn_init ---- fork ---> init (pid 1 of the new PID namespace): reaps whatever is orphaned there
+//!            |           `- fork ---> CMD (pid 2): mounts its /proc and /sys, executes
+//!            | waits for CMD, forwards signals
+//!         kills init, and all that is left in the namespace with it; exits with CMD's status
 //! ```
 //!
-//! Each process is killed by the kernel when the one before it dies, and the end of pid 1 kills all that is left in the
-//! namespace. Nothing outlives `run`, not even after `kill -9`: the namespaces are nobody's and vanish.
+//! `run` and its child each die with the one before, init with the child, and the end of pid 1 kills all that is left
+//! in the namespace. Nothing outlives `run`, not even after `kill -9`: the namespaces are nobody's and vanish.
 //!
 //! *Without root* the user namespace maps one id: root inside is the caller outside. *No file is touched*: what the
 //! container sees as /etc/resolv.conf is a bind mount from a tmpfs that has no name any more.
 //!
-//! *Signals.* INT and QUIT come from the terminal to all processes of the foreground group, so CMD has them already, and
-//! the others wait for what CMD makes of them. TERM, HUP, USR1, USR2 and WINCH are forwarded.
+//! *Signals.* INT and QUIT come from the terminal to CMD by itself, and the others wait for what CMD makes of them. TERM,
+//! HUP, USR1, USR2 and WINCH are forwarded.
+//!
+//! *The terminal.* A process group outside of the PID namespace has no number inside: a shell there could not give the
+//! terminal back to it. So CMD gets a group of its own, and the terminal if `run` has it. When CMD stops, the child stops
+//! the group of `run` in its turn, as Ctrl-Z would have done, and the shell outside takes over; when that continues the
+//! group, in the foreground or not, so does CMD.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,15 +40,19 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe2, sethostname};
+use nix::unistd::{
+    ForkResult, Pid, fork, getegid, geteuid, getpgrp, getpid, pipe2, sethostname, setpgid, tcgetpgrp, tcsetpgrp,
+};
 
 use crate::{LinkError, pass, sys};
 
 /// Directories that exist nearly everywhere, over which a tmpfs may be mounted for a moment.
 const SCRATCH: [&str; 5] = ["/tmp", "/var/tmp", "/mnt", "/media", "/run"];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Exit status of a shell for a command that cannot be executed, and for one that is not there (POSIX, 2.8.2).
 const CANNOT_EXECUTE: i32 = 126;
 const NOT_FOUND: i32 = 127;
@@ -53,7 +62,8 @@ const NOT_FOUND: i32 = 127;
 pub struct Isolation {
     /// Its host name; `None` keeps the host's.
     pub hostname: Option<String>,
-    /// The text of its /etc/resolv.conf; `None` keeps the host's.
+    /// The text of its /etc/resolv.conf; `None` keeps the host's. Where there is none to lay it over, the container does
+    /// without, and a line on standard error says so.
     pub resolv_conf: Option<String>,
 }
 
@@ -109,7 +119,10 @@ pub fn enter_new_namespaces(isolation: &Isolation) -> Result<(), LinkError> {
             .map_err(|e| LinkError::system(format!("set the host name '{hostname}'"), e, "choose at most 64 bytes"))?;
     }
     if let Some(text) = &isolation.resolv_conf {
-        replace_resolv_conf(text)?;
+        // It can run without names, and a host that has no such file resolves none itself.
+        if let Err(error) = replace_resolv_conf(text) {
+            eprintln!("tapswitch: warning: the container keeps the host's {RESOLV_CONF}: {error}");
+        }
     }
     // Ping sockets are for groups in this range, and a new namespace's is empty. The container can live without.
     let range = if rootless { "0 0" } else { "0 2147483647" };
@@ -119,11 +132,11 @@ pub fn enter_new_namespaces(isolation: &Isolation) -> Result<(), LinkError> {
 
 /// Binds a file with this text over /etc/resolv.conf. The mount namespace must be our own, with private mounts.
 fn replace_resolv_conf(text: &str) -> Result<(), LinkError> {
-    const NEXT: &str = "run without --dns to keep the host's file";
+    const NEXT: &str = "names may not resolve in it";
     let doing = |what: String| move |e: Errno| LinkError::system(what, e, NEXT);
     // It is often a symbolic link into /run. Where it leads has to be known before anything is mounted.
     let target = fs::canonicalize(RESOLV_CONF)
-        .map_err(|e| LinkError::system(format!("replace {RESOLV_CONF} for the container"), e, "make an empty one"))?;
+        .map_err(|e| LinkError::system(format!("replace {RESOLV_CONF}"), e, "make an empty one"))?;
     let scratch = scratch_directory(&target).ok_or_else(|| {
         let missing = io::Error::from(Errno::ENOENT);
         LinkError::system(format!("find one of the directories {}", SCRATCH.join(", ")), missing, "make one of them")
@@ -154,7 +167,7 @@ fn scratch_directory(target: &Path) -> Option<PathBuf> {
     real.find(|directory| directory.is_dir() && !target.starts_with(directory))
 }
 
-/// Starts an init of the new PID namespace, which starts `command`, and waits. Returns the exit status to end with:
+/// Starts an init of the new PID namespace, starts `command` beside it, and waits. Returns the exit status to end with:
 /// that of the command, 128 + n if signal n killed it, 127 if there is no such command, 126 if it cannot be executed.
 ///
 /// Call it after [`enter_new_namespaces`]. The signal mask is the caller's again for the command.
@@ -169,51 +182,79 @@ pub fn spawn_init<S: AsRef<OsStr>>(command: &[S]) -> Result<i32, LinkError> {
     require_one_thread()?;
     let no_process = |e: Errno| LinkError::system("start a process for the container", e, "see the limits: ulimit -u");
     let mut before = SigSet::empty();
-    // Blocked from before the first fork, so that none is lost: each process takes them up with `sigwait`.
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&handled()), Some(&mut before)).map_err(no_process)?;
+    // Blocked from before the first fork, so that none is lost: `wait_for` takes them up with `sigwait`.
+    let mut blocked = handled();
+    // Who moves the terminal on from the background is stopped by this.
+    blocked.add(Signal::SIGTTOU);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before)).map_err(no_process)?;
     let (alive, holder) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(no_process)?;
     // SAFETY: this process has one thread, so the child finds no lock taken; it never returns from this function.
-    match unsafe { fork() }.map_err(no_process)? {
+    let init = match unsafe { fork() }.map_err(no_process)? {
         ForkResult::Child => {
             drop(holder);
-            sys::exit_now(init(program.as_ref(), arguments, &before, alive))
+            sys::exit_now(init(alive))
         }
-        ForkResult::Parent { child } => {
-            drop(alive);
-            let status = wait_for(child);
-            // The child reads from this until it has asked to die with us.
-            drop(holder);
-            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-            Ok(status)
+        ForkResult::Parent { child } => child,
+    };
+    drop(alive);
+    let terminal = has_terminal();
+    // SAFETY: as above.
+    let status = match unsafe { fork() } {
+        Ok(ForkResult::Child) => sys::exit_now(execute(program.as_ref(), arguments, &before, terminal)),
+        Ok(ForkResult::Parent { child }) => Ok(wait_for(child, terminal)),
+        Err(error) => Err(no_process(error)),
+    };
+    let _ = kill(init, Signal::SIGKILL);
+    // It ends after all others of its namespace.
+    while waitpid(init, None) == Err(Errno::EINTR) {}
+    // Init reads from this until it has asked to die with us.
+    drop(holder);
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    status
+}
+
+/// Pid 1: reaps whatever the namespace leaves to it, until it is killed.
+fn init(alive: OwnedFd) -> i32 {
+    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || is_closed(alive) {
+        return CANNOT_EXECUTE;
+    }
+    let mut orphaned = SigSet::empty();
+    orphaned.add(Signal::SIGCHLD);
+    loop {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+        if orphaned.wait().is_err() {
+            return CANNOT_EXECUTE;
         }
     }
 }
 
-/// Pid 1: starts the command, reaps whatever the namespace leaves to it, and gives the command's status.
-fn init<S: AsRef<OsStr>>(program: &OsStr, arguments: &[S], mask: &SigSet, alive: OwnedFd) -> i32 {
-    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || is_closed(alive) {
-        return CANNOT_EXECUTE;
+/// Pid 2: becomes the command, with signals blocked as in `mask`, or gives the status that tells why it could not.
+fn execute<S: AsRef<OsStr>>(program: &OsStr, arguments: &[S], mask: &SigSet, terminal: bool) -> i32 {
+    if terminal {
+        // Neither fails while the terminal is there, and without one nobody asks whose it is.
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        let _ = tcsetpgrp(io::stdin().as_fd(), getpid());
     }
-    // /proc still shows the pids of the namespace above. Where the kernel refuses (in a container that masks parts of
-    // its own /proc) programs such as ps see too much, and all else works.
+    mount_own_views();
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("tapswitch: cannot run '{}': {error}; see that it is installed and executable", program.display());
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
+}
+
+/// Mounts a /proc and a /sys that show this PID and this network namespace, where the others' still are. Where the kernel
+/// refuses (in a container that masks parts of its own) programs such as ps see too much, and all else works.
+fn mount_own_views() {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let _ = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>);
-    // SAFETY: as in `spawn_init`: one thread, and the child ends in this very arm.
-    match unsafe { fork() } {
-        Ok(ForkResult::Child) => {
-            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
-            let error = Command::new(program).args(arguments).exec();
-            eprintln!(
-                "tapswitch: cannot run '{}': {error}; see that it is installed and executable",
-                program.display()
-            );
-            sys::exit_now(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE })
-        }
-        Ok(ForkResult::Parent { child }) => wait_for(child),
-        Err(error) => {
-            eprintln!("tapswitch: cannot start a process in the container: {error}; see the limits: ulimit -u");
-            CANNOT_EXECUTE
-        }
+    // The cgroups are mounted beneath /sys, and tell programs their limits.
+    let cgroups = fs::File::open(CGROUPS);
+    let read_only = statvfs("/sys").is_ok_and(|now| now.flags().contains(FsFlags::ST_RDONLY));
+    let flags = if read_only { flags | MsFlags::MS_RDONLY } else { flags };
+    let mounted = mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>);
+    if let (Ok(()), Ok(cgroups)) = (mounted, cgroups) {
+        let before = format!("/proc/self/fd/{}", cgroups.as_raw_fd());
+        let _ = mount(Some(before.as_str()), CGROUPS, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
     }
 }
 
@@ -237,26 +278,50 @@ fn handled() -> SigSet {
 
 const FORWARDED: [Signal; 5] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
 
-/// Reaps children until this one ended; forwards signals to it meanwhile.
-fn wait_for(child: Pid) -> i32 {
+/// Waits for the end of the command and gives its status; forwards signals meanwhile. With `terminal`, the command leads
+/// a process group, and the caller's group stops when it does.
+fn wait_for(command: Pid, terminal: bool) -> i32 {
+    let flags = if terminal { WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED } else { WaitPidFlag::WNOHANG };
     loop {
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) if pid == child => return status,
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return 128 + signal as i32,
-                // An orphan of the namespace, or a state that is no end.
-                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::EINTR) => {}
+            match waitpid(command, Some(flags)) {
+                Ok(WaitStatus::Exited(_, status)) => return status,
+                Ok(WaitStatus::Signaled(_, signal, _)) => return 128 + signal as i32,
+                Ok(WaitStatus::Stopped(..)) => stop_with(command),
+                Err(Errno::EINTR) => {}
                 Ok(_) => break,
-                // No child is left although ours was not seen to end: somebody has the kernel reap them.
+                // It is gone although it was not seen to end: somebody has the kernel reap our children.
                 Err(_) => return CANNOT_EXECUTE,
             }
         }
         if let Ok(signal) = handled().wait()
             && FORWARDED.contains(&signal)
         {
-            let _ = kill(child, signal);
+            let _ = kill(command, signal);
         }
     }
+}
+
+/// Stops the caller's process group because the command has stopped, and continues the command afterwards.
+fn stop_with(command: Pid) {
+    // If our group has the terminal already, somebody has continued it before the command stopped for want of it.
+    if !hand_terminal_to(command) {
+        // Takes effect before it returns; none at all if no shell is there to continue us.
+        let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
+        hand_terminal_to(command);
+    }
+    let _ = killpg(command, Signal::SIGCONT);
+}
+
+/// Gives the terminal to the command's group if ours has it. Tells whether it was so.
+fn hand_terminal_to(command: Pid) -> bool {
+    has_terminal() && tcsetpgrp(io::stdin().as_fd(), command).is_ok()
+}
+
+/// Whether standard input is a terminal with our process group in its foreground.
+fn has_terminal() -> bool {
+    let stdin = io::stdin();
+    stdin.is_terminal() && tcgetpgrp(stdin.as_fd()) == Ok(getpgrp())
 }
 
 fn require_one_thread() -> Result<(), LinkError> {

@@ -1,7 +1,7 @@
 //! Links, addresses and routes of the present network namespace, one request and one answer at a time.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -81,10 +81,34 @@ impl Rtnetlink {
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// What the kernel would do with a packet to this address: deliver it to this machine, or send it somewhere.
+    ///
+    /// # Errors
+    /// What the kernel says; unreachable, if there is no route.
+    pub(crate) fn route_kind(&mut self, to: IpAddr) -> io::Result<RouteType> {
+        let mut message = RouteMessage::default();
+        (message.header.address_family, message.header.destination_prefix_length) = match to {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.attributes = vec![RouteAttribute::Destination(to.into())];
+        match self.exchange(RouteNetlinkMessage::GetRoute(message), 0)? {
+            Some(RouteNetlinkMessage::NewRoute(route)) => Ok(route.header.kind),
+            _ => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel answered with something else than a route"))
+            }
+        }
+    }
+
     fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.sequence += 1;
+        self.exchange(message, NLM_F_ACK | flags).map(drop)
+    }
+
+    /// Sends a request, and returns the message or, for `None`, the acknowledgement that answers it.
+    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        request.header.flags = NLM_F_REQUEST | flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
@@ -101,13 +125,15 @@ impl Rtnetlink {
             if answer.header.sequence_number != self.sequence {
                 continue;
             }
-            // The request asked for an acknowledgement, which is an error message with code zero.
-            if let NetlinkPayload::Error(error) = answer.payload {
-                return match error.code {
-                    None => Ok(()),
+            return match answer.payload {
+                // An acknowledgement is an error message with code zero.
+                NetlinkPayload::Error(error) => match error.code {
+                    None => Ok(None),
                     Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
-                };
-            }
+                },
+                NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
+                _ => continue,
+            };
         }
     }
 }

@@ -35,7 +35,8 @@ const WITH_USO: u32 = WITH_TSO | TUN_F_USO4 | TUN_F_USO6;
 /// What to open.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TapSpec {
-    /// The interface's name: 1 to 15 bytes without `/`, `:`, `%` or spaces. [`open`] checks it.
+    /// The interface's name: 1 to 15 bytes without `/`, `:`, `%` or spaces, and none of `all`, `default`, `lo`. [`open`]
+    /// checks it.
     pub name: String,
     /// Whether super-frames and partial checksums pass whole.
     pub offload: bool,
@@ -69,6 +70,8 @@ pub fn check_name(name: &str) -> Result<(), LinkError> {
     let why = match name {
         "" => "it is empty",
         "." | ".." => "it is a directory's",
+        // Directories of /proc/sys/net/ipv4/conf, and the loopback of every namespace.
+        "all" | "default" | "lo" => "the kernel uses it for something else",
         _ if name.len() >= libc::IFNAMSIZ => "it is longer than 15 bytes",
         // The kernel replaces "%d" by a number of its own choice.
         _ if name.contains(['/', ':', '%']) => "it contains '/', ':' or '%'",
@@ -121,6 +124,7 @@ fn explain_node(error: io::Error) -> LinkError {
 fn explain_device(name: &str, error: io::Error) -> LinkError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM) => LinkError::TapDenied { name: name.into() },
+        Some(Errno::ENOTTY) => LinkError::NotTunNode,
         Some(Errno::EBUSY) => LinkError::TapBusy { name: name.into() },
         _ => LinkError::system(
             format!("make the TAP device '{name}'"),
@@ -328,10 +332,20 @@ mod tests {
         for good in ["eth0", "a", "fifteen-bytes-x", "veth.100"] {
             check_name(good).unwrap();
         }
-        for bad in ["", ".", "..", "sixteen-bytes-xx", "a/b", "a b", "a\tb", "tap%d", "eth0:1", "a\0b"] {
+        for bad in
+            ["", ".", "..", "sixteen-bytes-xx", "a/b", "a b", "a\tb", "tap%d", "eth0:1", "a\0b", "all", "default", "lo"]
+        {
             let error = check_name(bad).unwrap_err().to_string();
             assert!(error.contains("cannot name an interface"), "{bad:?}: {error}");
         }
+    }
+
+    #[test]
+    fn node_of_another_device_is_named_as_the_culprit() {
+        let null = File::open("/dev/null").unwrap();
+        let error = sys::tun_set_iff(&null, "eth0", libc::IFF_TAP).unwrap_err();
+        let error = explain_device("eth0", error).to_string();
+        assert!(error.contains("/dev/net/tun") && error.contains("mknod"), "{error}");
     }
 
     #[test]

@@ -114,22 +114,25 @@ mod tests {
         fold(total)
     }
 
-    /// IP-5: every old and new value of one word, against the full sum, for several contents of the rest.
+    /// IP-5: the sum of all other words, the old and the new value of one word: each takes every value while the other
+    /// two take those at which carries and the two zeros meet.
     #[test]
     fn ip_5_patching_one_word_equals_summing_anew_for_every_value() {
+        const EDGES: [u16; 8] = [0, 1, 0x00ff, 0x1234, 0x7fff, 0x8000, 0xfffe, 0xffff];
         let same = |a: u16, b: u16| a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0);
-        for rest in [0u16, 1, 0x1234, 0x7fff, 0xfffe] {
-            for old in [0u16, 1, 0x00ff, 0x8000, 0xfffe, 0xffff] {
-                let before = !add(rest, old);
-                for new in 0..=0xffffu16 {
-                    let full = !add(rest, new);
-                    let patched = update(before, old, new);
-                    // A nonzero rest makes the two representations of zero impossible to confuse.
-                    if rest != 0 {
-                        assert_eq!(patched, full, "rest {rest:#x}: {old:#x} -> {new:#x}");
-                    } else {
-                        assert!(same(patched, full), "rest 0: {old:#x} -> {new:#x}: {patched:#x} {full:#x}");
-                    }
+        let check = |rest: u16, old: u16, new: u16| {
+            let full = !add(rest, new);
+            let patched = update(!add(rest, old), old, new);
+            // Only where all words are zero the two representations of zero can be confused.
+            let right = if rest == 0 { same(patched, full) } else { patched == full };
+            assert!(right, "rest {rest:#x}: {old:#x} -> {new:#x}: {patched:#x} instead of {full:#x}");
+        };
+        for value in 0..=0xffff {
+            for a in EDGES {
+                for b in EDGES {
+                    check(value, a, b);
+                    check(a, value, b);
+                    check(a, b, value);
                 }
             }
         }

@@ -26,7 +26,7 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
     ///
     /// # Errors
     /// As [`Parsed::parse`]; [`DropReason::BadVnetHeader`] if segmentation is asked for another protocol or family than
-    /// the frame's, or if completing the checksum of an IP packet would overwrite its headers.
+    /// the frame's, or if completing the checksum would overwrite a header.
     #[inline]
     pub fn parse(meta: Meta, bytes: B) -> Result<Self, DropReason> {
         let parsed = Parsed::parse(&bytes)?;
@@ -192,15 +192,20 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
     }
 }
 
-/// Whether filling in the checksum writes where a checksum belongs: not into the IP header, and into no other field of a
-/// transport header that is known here. Behind that header it may (a tunnel's inner checksum).
+/// Whether filling in the checksum writes where a checksum belongs: into the checksum field of the transport header, or
+/// behind all headers that are known here (a tunnel's inner checksum). Otherwise the frame that leaves would not be the
+/// one that was judged: another EtherType, another port, or a broken header made whole.
 fn spares_headers(parsed: &Parsed, checksum: ChecksumState) -> bool {
     let ChecksumState::Partial { start, offset } = checksum else { return true };
-    if !matches!(parsed.l3, L3::Ipv4 | L3::Ipv6) || start > parsed.l4_start {
-        return true;
+    match (parsed.l3, parsed.l4) {
+        (L3::Other, _) => start >= parsed.l3_start,
+        (L3::Arp | L3::Malformed(_), _) | (_, L4::Malformed) => false,
+        (L3::Ipv4 | L3::Ipv6, L4::Other | L4::None) => start >= parsed.l4_start,
+        (L3::Ipv4 | L3::Ipv6, l4) => {
+            let is_own = start == parsed.l4_start && checksum_offset(l4) == Some(usize::from(offset));
+            is_own || start >= parsed.payload_start
+        }
     }
-    let is_field = checksum_offset(parsed.l4).is_none_or(|field| usize::from(offset) == field);
-    start == parsed.l4_start && is_field
 }
 
 /// Offset of the checksum field in a transport header; `None` if there is none to keep right.
@@ -443,23 +448,35 @@ mod tests {
 
     #[test]
     fn at_20_a_partial_checksum_that_would_overwrite_a_header_is_refused() {
-        let (l4, inner) = (34, 50);
+        let (l4, payload) = (34, 38);
         let table = [
             (l4, 2, true, "the checksum of ICMP"),
             (l4, 6, false, "the sequence number of ICMP"),
             (14, 10, false, "the checksum of the IPv4 header"),
             (l4 - 2, 4, false, "reaches back into the IPv4 header"),
-            (inner, 16, true, "something in the payload"),
+            (l4 + 1, 1, false, "the checksum of ICMP, summed from elsewhere"),
+            (payload, 0, true, "something in the payload"),
         ];
-        for (start, offset, taken, what) in table {
-            let mut bytes = echo(1, &[0; 56]);
+        let taken = |start: u16, offset: u16, bytes: &mut [u8]| {
             let meta = Meta { checksum: ChecksumState::Partial { start, offset }, gso: None };
-            let parsed = Frame::parse(meta, &mut bytes).map(|_| ());
-            assert_eq!(parsed, if taken { Ok(()) } else { Err(DropReason::BadVnetHeader) }, "{what}");
+            Frame::parse(meta, bytes).map(|_| ())
+        };
+        let refused = Err(DropReason::BadVnetHeader);
+        for (start, offset, is_taken, what) in table {
+            let result = taken(start, offset, &mut echo(1, &[0; 56]));
+            assert_eq!(result, if is_taken { Ok(()) } else { refused }, "{what}");
         }
-        // What is not IP has no header that is known here.
-        let mut bytes = [0; 60];
-        let meta = Meta { checksum: ChecksumState::Partial { start: 14, offset: 0 }, gso: None };
-        assert!(Frame::parse(meta, &mut bytes[..]).is_ok());
+        // What is broken must not be made whole, nor what was read be changed: TCP, IPv4, ARP, a VLAN tag.
+        let mut broken = echo(1, &[0; 56]);
+        broken[23] = 6;
+        assert_eq!(taken(l4, 16, &mut broken), refused);
+        broken[14] = 0x44;
+        assert_eq!(taken(l4, 16, &mut broken), refused);
+        broken[12..14].copy_from_slice(&[8, 6]);
+        assert_eq!(taken(l4, 16, &mut broken), refused);
+        broken[12..14].copy_from_slice(&[0x81, 0]);
+        assert_eq!(taken(14, 2, &mut broken), refused);
+        // What is behind an unknown EtherType is not read.
+        assert_eq!(taken(14, 0, &mut [0; 60]), Ok(()));
     }
 }

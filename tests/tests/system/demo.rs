@@ -25,7 +25,8 @@ impl Bare {
 
     fn state(&self) -> String {
         let look = |line: &str| self.host.cmd(line).ok();
-        [look("ip -o link show"), look("ip -o addr show"), look("ip route show table all"), look("nft list ruleset")].concat()
+        [look("ip -o link show"), look("ip -o addr show"), look("ip route show table all"), look("nft list ruleset")]
+            .concat()
     }
 }
 

@@ -33,7 +33,9 @@ fn accept(listener: &TcpListener) -> Digest {
 }
 
 fn offloads(container: &Container, state: &str) {
-    container.cmd(&format!("ethtool -K eth0 tso {state} gso {state} gro {state} tx {state} rx {state} sg {state}")).ok();
+    container
+        .cmd(&format!("ethtool -K eth0 tso {state} gso {state} gro {state} tx {state} rx {state} sg {state}"))
+        .ok();
 }
 
 #[test]

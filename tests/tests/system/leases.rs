@@ -184,7 +184,9 @@ fn dh_8_clients_learn_gateway_mask_mtu_and_name_servers() {
     let learned = eventually("dhclient notes its lease", LIMIT, || {
         fs::read_to_string(&file).ok().filter(|text| text.contains('}'))
     });
-    for option in ["subnet-mask 255.255.255.0;", "routers 10.88.0.1;", "dhcp-server-identifier 10.88.0.1;", "interface-mtu 1400;"] {
+    for option in
+        ["subnet-mask 255.255.255.0;", "routers 10.88.0.1;", "dhcp-server-identifier 10.88.0.1;", "interface-mtu 1400;"]
+    {
         assert!(learned.contains(option), "{option} is missing: {learned}");
     }
 }

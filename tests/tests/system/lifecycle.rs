@@ -152,7 +152,7 @@ fn a_killed_command_ends_its_run() {
 }
 
 #[test]
-fn a_container_survives_link_changes_and_is_served_again() {
+fn at_21_a_container_survives_link_changes_and_is_served_again() {
     let world = World::new();
     let switch = Switch::up(&world, "");
     let (a, b) = (switch.join("a", ""), switch.join("b", ""));
@@ -175,7 +175,8 @@ fn until_exists(file: &Path, log: &str) {
 
 fn pid_of(cmdline: &str) -> Option<i32> {
     let processes = fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
-    let mut found = processes.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == cmdline.as_bytes()));
+    let mut found =
+        processes.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == cmdline.as_bytes()));
     found.next()?.file_name().to_str()?.parse().ok()
 }
 

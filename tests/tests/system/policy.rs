@@ -77,6 +77,16 @@ fn what_is_allowed_on_the_host_is_reached_and_nothing_else() {
 }
 
 #[test]
+fn an_allowed_loopback_service_is_reached_by_the_gateways_address() {
+    let world = World::new();
+    let _server = serve_tcp(world.gw(), address("127.0.0.1:8000"), |_| Ok(()));
+    let switch = Switch::up_with_capture(&world, "--allow 127.0.0.1:8000");
+    let a = switch.join("a", "");
+    connect(&a, &format!("{GATEWAY}:8000")).expect("is allowed");
+    refused(&a, &format!("{GATEWAY}:8001"));
+}
+
+#[test]
 fn an_isolated_network_has_a_gateway_and_an_outside_but_no_neighbours() {
     let world = World::new();
     let _server = serve_tcp(world.inet(), address(&format!("{INET}:9000")), |_| Ok(()));

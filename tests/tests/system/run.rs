@@ -1,9 +1,11 @@
 //! `tapswitch run`: a command in a container of its own.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tapswitch_tests::{Cmd, GATEWAY, INET, Person, Switch, World, eventually, needs};
+use tapswitch_tests::{Cmd, GATEWAY, INET, Person, Running, Switch, World, eventually, needs};
 
 use crate::outside;
 
@@ -72,7 +74,8 @@ fn names_resolve_in_what_runs() {
 fn two_that_run_reach_each_other_on_the_daemons_network() {
     let world = World::of(Person::User);
     let switch = Switch::up(&world, "");
-    let _server = world.tapswitch("run --name server --ip 10.88.0.50 -- sleep 60").spawn(&world.dir().join("server.log"));
+    let _server =
+        world.tapswitch("run --name server --ip 10.88.0.50 -- sleep 60").spawn(&world.dir().join("server.log"));
     eventually("the server is attached", Duration::from_secs(10), || switch.port("server"));
     sh(&world, "", "ping -n -c 1 -W 3 10.88.0.50").ok();
 }
@@ -88,5 +91,81 @@ fn a_signal_to_run_ends_the_command() {
         let status = run.wait(Duration::from_secs(10));
         assert!(!status.success(), "{signal}: {status}\n{}", run.output());
         eventually("the port is gone", Duration::from_secs(10), || switch.port("sleeper").is_none().then_some(()));
+    }
+}
+
+/// An interactive shell on a terminal of its own. What is expected on the screen must differ from what is typed, which
+/// the terminal shows too.
+struct Terminal {
+    shell: Running,
+    keys: PathBuf,
+}
+
+impl Terminal {
+    fn new(world: &World) -> Self {
+        let keys = world.home().join("keys");
+        // Opened for both directions, the FIFO has no end between two strokes.
+        let line = r#"rm -f "$KEYS" && mkfifo "$KEYS" && exec script -qec 'sh -i' /dev/null <>"$KEYS""#;
+        let person =
+            world.person_cmd("sh -c").arg(line).env("KEYS", &keys).env("SHELL", "/bin/sh").env("PS1", "prompt> ");
+        let mut terminal = Self { shell: person.spawn(&world.dir().join("screen.log")), keys };
+        terminal.shows("prompt> ");
+        terminal
+    }
+
+    fn types(&self, keys: &str) {
+        fs::write(&self.keys, keys).expect("the terminal takes keys");
+    }
+
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        self.shell.until_says(text, Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn shell_that_runs_gets_the_terminal_and_gives_it_back() {
+    needs!("script", "dash", "bash", "busybox");
+    for person in [Person::Root, Person::User] {
+        let world = World::of(person);
+        for shell in ["dash", "bash --norc", "busybox sh"] {
+            let mut terminal = Terminal::new(&world);
+            terminal.types(&format!("\"$TAPSWITCH_BIN\" run -- {shell}; echo \"status=$?\"\n"));
+            terminal.types("echo pid=$$\n");
+            terminal.shows("pid=2");
+            terminal.types("sh -c 'echo rea\"\"dy; exec sleep 60'\n");
+            terminal.shows("ready");
+            terminal.types("\x03");
+            terminal.types("echo inter\"\"rupted\n");
+            terminal.shows("interrupted");
+            terminal.types("exit 5\n");
+            terminal.shows("status=5");
+            terminal.types("echo out\"\"side\n");
+            terminal.shows("outside");
+            let screen = terminal.shell.output();
+            assert!(!screen.contains("tty") && !screen.contains("job control"), "{shell}: {screen}");
+            terminal.types("exit 6\n");
+            assert_eq!(terminal.shell.wait(Duration::from_secs(10)).code(), Some(6), "{shell}: {screen}");
+        }
+    }
+}
+
+#[test]
+fn command_that_is_suspended_gives_the_terminal_to_the_shell_outside_until_it_is_continued() {
+    needs!("script");
+    for person in [Person::Root, Person::User] {
+        let world = World::of(person);
+        let mut terminal = Terminal::new(&world);
+        terminal.types("\"$TAPSWITCH_BIN\" run -- sh -c 'echo rea\"\"dy; read word; echo got-$word'\n");
+        terminal.shows("ready");
+        terminal.types("\x1a");
+        terminal.shows("Stopped");
+        terminal.types("echo out\"\"side\n");
+        terminal.shows("outside");
+        terminal.types("fg\n");
+        terminal.types("typed\n");
+        terminal.shows("got-typed");
+        terminal.types("exit 6\n");
+        assert_eq!(terminal.shell.wait(Duration::from_secs(10)).code(), Some(6), "{}", terminal.shell.output());
     }
 }

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tapswitch_tests::{Container, Enter, INET, NOBODY, SILENT_PORT, Stopwatch, Switch, World, receive, send, serve_tcp};
+use tapswitch_tests::{
+    Container, Enter, INET, NOBODY, SILENT_PORT, Stopwatch, Switch, World, receive, send, serve_tcp,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SOME: u64 = 3 << 20;
@@ -26,7 +28,7 @@ fn reset(stream: TcpStream) {
 }
 
 #[test]
-fn connecting_to_a_closed_port_is_refused_at_once() {
+fn tr_1_connecting_to_a_closed_port_is_refused_at_once() {
     let world = World::new();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");
@@ -37,7 +39,7 @@ fn connecting_to_a_closed_port_is_refused_at_once() {
 }
 
 #[test]
-fn connecting_to_an_absent_host_says_unreachable() {
+fn tr_1_ni_6_connecting_to_an_absent_host_says_unreachable() {
     let world = World::new();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");
@@ -46,7 +48,7 @@ fn connecting_to_an_absent_host_says_unreachable() {
 }
 
 #[test]
-fn connecting_to_a_silent_port_stays_silent() {
+fn tr_1_connecting_to_a_silent_port_stays_silent() {
     let world = World::new();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");
@@ -56,7 +58,7 @@ fn connecting_to_a_silent_port_stays_silent() {
 }
 
 #[test]
-fn the_client_may_stop_sending_and_still_receive() {
+fn tr_3_the_client_may_stop_sending_and_still_receive() {
     let world = World::new();
     // Answers only after the client's end.
     let _server = serve_tcp(world.inet(), at(INET, 9000), |mut stream| {
@@ -77,7 +79,7 @@ fn the_client_may_stop_sending_and_still_receive() {
 }
 
 #[test]
-fn the_server_may_stop_sending_and_still_receive() {
+fn tr_3_the_server_may_stop_sending_and_still_receive() {
     let world = World::new();
     let (tell, told) = mpsc::channel();
     let _server = serve_tcp(world.inet(), at(INET, 9000), move |mut stream| {
@@ -96,7 +98,7 @@ fn the_server_may_stop_sending_and_still_receive() {
 }
 
 #[test]
-fn a_reset_by_the_client_is_a_reset_at_the_server() {
+fn tr_4_a_reset_by_the_client_is_a_reset_at_the_server() {
     let world = World::new();
     let (tell, told) = mpsc::channel();
     let _server = serve_tcp(world.inet(), at(INET, 9000), move |mut stream| {
@@ -112,7 +114,7 @@ fn a_reset_by_the_client_is_a_reset_at_the_server() {
 }
 
 #[test]
-fn a_reset_by_the_server_is_a_reset_at_the_client() {
+fn tr_4_a_reset_by_the_server_is_a_reset_at_the_client() {
     let world = World::new();
     let _server = serve_tcp(world.inet(), at(INET, 9000), |mut stream| {
         stream.read_exact(&mut [0])?;
@@ -146,7 +148,7 @@ fn both_directions_carry_data_at_once() {
 }
 
 #[test]
-fn a_reader_that_pauses_gets_everything_in_the_end() {
+fn tr_5_a_reader_that_pauses_gets_everything_in_the_end() {
     let world = World::new();
     let (tell, told) = mpsc::channel();
     let _server = serve_tcp(world.inet(), at(INET, 9000), move |mut stream| {

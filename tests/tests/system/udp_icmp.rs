@@ -6,7 +6,7 @@ use std::time::Duration;
 use tapswitch_tests::{Enter, GATEWAY, INET, NOBODY, Switch, World, echo_udp, needs};
 
 #[test]
-fn datagrams_keep_their_boundaries_empty_ones_too() {
+fn nu_12_datagrams_keep_their_boundaries_empty_ones_too() {
     let world = World::new();
     let server: SocketAddr = format!("{INET}:7000").parse().expect("an address");
     let _echo = echo_udp(world.inet(), server);
@@ -27,7 +27,8 @@ fn datagrams_keep_their_boundaries_empty_ones_too() {
 #[test]
 fn one_socket_talks_to_many_ports_and_hears_each() {
     let world = World::new();
-    let servers: Vec<SocketAddr> = (7001..7011).map(|port| format!("{INET}:{port}").parse().expect("an address")).collect();
+    let servers: Vec<SocketAddr> =
+        (7001..7011).map(|port| format!("{INET}:{port}").parse().expect("an address")).collect();
     let _echoes: Vec<_> = servers.iter().map(|server| echo_udp(world.inet(), *server)).collect();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");
@@ -50,7 +51,7 @@ fn one_socket_talks_to_many_ports_and_hears_each() {
 }
 
 #[test]
-fn a_datagram_to_a_closed_port_is_refused() {
+fn ni_6_a_datagram_to_a_closed_port_is_refused() {
     let world = World::new();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");
@@ -63,7 +64,7 @@ fn a_datagram_to_a_closed_port_is_refused() {
 }
 
 #[test]
-fn pings_are_really_sent() {
+fn ni_1_pings_are_really_sent() {
     let world = World::new();
     let switch = Switch::up_with_capture(&world, "");
     let a = switch.join("a", "");

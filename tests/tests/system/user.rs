@@ -54,7 +54,7 @@ fn the_daemon_of_an_ordinary_user_holds_no_capability() {
 }
 
 #[test]
-fn nobody_else_may_use_the_control_socket() {
+fn at_22_nobody_else_may_use_the_control_socket() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::of(Person::User);
     let _switch = Switch::up(&world, "");

@@ -223,9 +223,14 @@ impl Outside {
         streams.chain(sockets).min()
     }
 
-    fn stream_of(&mut self, id: FlowId) -> io::Result<&mut Stream> {
+    fn socket_of(&mut self, id: FlowId) -> io::Result<&mut Stream> {
         let stream = self.streams.get_mut(&id).filter(|stream| stream.closed.is_none());
-        let stream = stream.ok_or(io::ErrorKind::NotConnected)?;
+        Ok(stream.ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    /// A stream that still works in both directions.
+    fn stream_of(&mut self, id: FlowId) -> io::Result<&mut Stream> {
+        let stream = self.socket_of(id)?;
         if stream.broken { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(stream) }
     }
 }
@@ -371,9 +376,11 @@ impl Host for Outside {
     }
 
     fn peek(&mut self, id: FlowId, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
-        let stream = self.stream_of(id)?;
+        let stream = self.socket_of(id)?;
         let len = stream.arrived.len().saturating_sub(offset).min(buffer.len());
         match len {
+            // As a kernel does: what came before a reset can still be read.
+            0 if stream.broken => Err(io::ErrorKind::ConnectionReset.into()),
             0 if stream.arrived_end => Ok(0),
             0 => Err(io::ErrorKind::WouldBlock.into()),
             len => {
@@ -386,7 +393,7 @@ impl Host for Outside {
     }
 
     fn consume(&mut self, id: FlowId, len: usize) -> io::Result<()> {
-        let stream = self.stream_of(id)?;
+        let stream = self.socket_of(id)?;
         assert!(len <= stream.arrived.len(), "the engine consumes {len} bytes of {}", stream.arrived.len());
         stream.arrived.drain(..len);
         Ok(())
@@ -451,7 +458,7 @@ impl Host for Outside {
         }
     }
 
-    fn is_own(&mut self, ip: IpAddr, _: Instant) -> bool {
+    fn is_own(&mut self, ip: IpAddr) -> bool {
         ip == OWN
     }
 }

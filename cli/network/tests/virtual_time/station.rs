@@ -247,8 +247,7 @@ impl Station {
 }
 
 fn tcp_socket(buffer: usize) -> tcp::Socket<'static> {
-    let mut socket =
-        tcp::Socket::new(tcp::SocketBuffer::new(vec![0; buffer]), tcp::SocketBuffer::new(vec![0; buffer]));
+    let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(vec![0; buffer]), tcp::SocketBuffer::new(vec![0; buffer]));
     // The test says when it ends.
     socket.set_ack_delay(None);
     socket

@@ -42,8 +42,8 @@ fn tr_10_keepalives_are_answered_and_keep_the_flow() {
         talk.state(world) == State::Established
     });
     let socket = world.station(1).tcp(talk.socket);
-    socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(75).into()));
-    socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300).into()));
+    socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(75)));
+    socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300)));
     world.pass(seconds(20_000));
     assert_eq!(talk.state(&mut world), State::Established, "each keepalive was answered in time");
     assert_eq!(world.network.flow_count(), 1);

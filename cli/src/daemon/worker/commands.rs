@@ -1,5 +1,6 @@
 //! What the control thread asks for, carried out between two turns of frames.
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use tapswitch_link::Port;
@@ -8,7 +9,7 @@ use tapswitch_link::tap::Tap;
 use tapswitch_switch::MAX_PORTS;
 use tapswitch_wire::{Instant, Mac, PortId};
 
-use super::lan::{Attached, Member, random};
+use super::lan::{Attached, Lan, Member};
 use super::{Listener, MAX_LISTENERS, Worker, views};
 use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView};
 use crate::daemon::command::{Command, Refusal};
@@ -119,7 +120,7 @@ impl Worker {
         }
         let lan = &mut self.networks[index];
         let (mac, ip) = if request.dhcp {
-            (request.mac.unwrap_or_else(random_mac), None)
+            (request.mac.unwrap_or_else(|| dhcp_mac(lan, &name)), None)
         } else {
             let reserved = lan.reserve(&name, request.mac, request.ip, now);
             let reservation = reserved.map_err(|error| views::reserve_refusal(&name, &lan.plan.name, error))?;
@@ -133,7 +134,7 @@ impl Worker {
             mac,
             ip,
             subnet: plan.subnet,
-            gateway: plan.gateway,
+            gateway: plan.uplink.then_some(plan.gateway),
             dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
             search: plan.search.clone(),
             mtu: plan.mtu,
@@ -237,8 +238,47 @@ fn unknown_container(name: &str) -> Refusal {
     Refusal::NotFound(format!("no container '{name}' is attached; see them with: tapswitch ls"))
 }
 
-/// A locally administered address for a container whose IP address is not known yet.
-fn random_mac() -> Mac {
-    let [a, b, c, d, e, ..] = random().to_be_bytes();
-    Mac([0x02, a, b, c, d, e])
+/// The MAC address of a container whose IP address is not known yet: of its names, so that a container which is started
+/// again is the same DHCP client and gets its former lease; and nobody else's.
+fn dhcp_mac(lan: &Lan, name: &str) -> Mac {
+    let gateway = lan.network.config().gateway_mac();
+    let taken = |mac: Mac| mac == gateway || lan.members.values().any(|member| member.mac == mac);
+    // There are fewer members than attempts, and each attempt is another address.
+    (0..).map(|attempt| named_mac(&lan.plan.name, name, attempt)).find(|mac| !taken(*mac)).unwrap_or(Mac::ZERO)
+}
+
+/// A locally administered unicast address from a stable hash (FNV-1a, 64 bits). It is not of the form that
+/// [`Mac::from_ipv4`] makes, in which it could be that of a container which is given an IP address later.
+fn named_mac(network: &str, name: &str, attempt: u32) -> Mac {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    // Names hold no zero, so it separates them.
+    let bytes = network.bytes().chain([0]).chain(name.bytes()).chain([0]).chain(attempt.to_be_bytes());
+    let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    let [a, b, c, d, e, ..] = hash.to_be_bytes();
+    let of_an_address = Mac::from_ipv4(Ipv4Addr::UNSPECIFIED).0[1];
+    Mac([0x02, if a == of_an_address { !a } else { a }, b, c, d, e])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_of_a_dhcp_container_is_of_its_names_only() {
+        let first = named_mac("default", "web", 0);
+        // A lease outlives the program that gave it, so the next version must come to the same address.
+        assert_eq!(first, "02:af:78:0b:c4:f8".parse().unwrap());
+        for (network, name, attempt) in [("default", "web2", 0), ("defaul", "tweb", 0), ("default", "web", 1)] {
+            assert_ne!(named_mac(network, name, attempt), first, "{network} {name} {attempt}");
+        }
+    }
+
+    #[test]
+    fn mac_of_a_dhcp_container_is_a_stations_and_no_ip_addresses() {
+        for attempt in 0..10_000 {
+            let mac = named_mac("default", "web", attempt);
+            assert!(mac.is_station() && mac.0[0] == 0x02 && mac.0[1] != 0x42, "{mac}");
+        }
+    }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use tapswitch_dhcp::State;
+use tapswitch_link::routes::Routes;
 use tapswitch_link::socket::set_peek_offset;
 use tapswitch_link::tap::Tap;
 use tapswitch_network::{Config, Network, Uplink};
-use tapswitch_relay::{Limits, Policy, Sockets};
+use tapswitch_relay::{Lent, Limits, Policy, Sockets};
 use tapswitch_wire::{Instant, Journey, Mac, Meta, PortId, Verdict};
 
 use super::clock::Clock;
@@ -63,16 +64,16 @@ impl Lan {
             dns: plan.uplink && plan.resolver.is_some(),
             search: plan.search.clone(),
         };
-        let allow = plan.allow.iter().map(|rule| rule.parse()).collect::<Result<_, String>>()?;
         let policy = Policy {
             gateway: IpAddr::V4(plan.gateway),
             resolver: plan.resolver,
-            allow,
+            allow: plan.allow.clone(),
             // Networks are isolated from each other, through the host's sockets too.
             deny: subnets.iter().copied().map(IpNet::V4).collect(),
         };
-        let uplink =
-            plan.uplink.then(|| Uplink { policy, limits, host: Sockets::new(registry, token_bits, set_peek_offset) });
+        let mut routes = Routes::open().map_err(|e| format!("cannot ask for the host's routes: {e}; try again"))?;
+        let lent = Lent { set_peek_offset, is_own: Box::new(move |ip| routes.is_own(ip)) };
+        let uplink = plan.uplink.then(|| Uplink { policy, limits, host: Sockets::new(registry, token_bits, lent) });
         let now = clock.now();
         let mut network =
             Network::new(config, uplink, random(), now, (clock.epoch() + (now - Instant::ZERO)).as_secs());

@@ -24,7 +24,7 @@ pub(super) fn network(lan: &Lan, now: Instant) -> NetworkView {
         isolate: plan.isolate,
         dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
         resolver: plan.resolver.filter(|_| plan.uplink).map(|resolver| resolver.to_string()),
-        allow: plan.allow.clone(),
+        allow: plan.allow.iter().map(ToString::to_string).collect(),
         ports: attached(lan).count(),
         leases: network.leases(now).iter().filter(|lease| lease.state != State::Released).count(),
         flows: network.flow_count(),

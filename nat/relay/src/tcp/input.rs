@@ -31,8 +31,8 @@ pub(crate) enum Next {
     RepeatSynAck,
     /// The container broke it: the host's side is reset, nothing is sent.
     Gone,
-    /// It is broken: a RST goes to the container, and the host's side is reset.
-    Break,
+    /// It goes on; a RST answers this segment, which belongs to another one (RFC 9293 3.10.7.4, SYN-RECEIVED).
+    Refuse,
     /// A new SYN on an ended connection: forget this one and begin anew.
     Renew,
 }
@@ -42,7 +42,7 @@ impl Tcp {
     pub(crate) fn input(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host, now: Instant) -> Next {
         match self.state {
             State::Connecting => return self.input_connecting(seg),
-            State::Lingering if seg.flags & (flag::SYN | flag::RST | flag::ACK) == flag::SYN => return Next::Renew,
+            State::Lingering if self.begins_anew(seg) => return Next::Renew,
             _ => {}
         }
         if seg.flags & flag::RST != 0 {
@@ -65,10 +65,9 @@ impl Tcp {
             Next::Go => {}
             other => return other,
         }
-        match self.input_payload(id, seg, host) {
-            Next::Go => self.settle(),
-            other => other,
-        }
+        let next = self.input_payload(id, seg, host, now);
+        self.settle();
+        next
     }
 
     /// While the host connects, a container can only repeat its SYN or give up.
@@ -86,6 +85,15 @@ impl Tcp {
         } else {
             Next::Drop(DropReason::TcpOutOfWindow)
         }
+    }
+
+    /// Whether this is the SYN of a new connection, and not a late one of the connection that ended (RFC 6191 2).
+    fn begins_anew(&self, seg: &Incoming<'_>) -> bool {
+        let newer = match (self.ts_recent, seg.options.timestamp) {
+            (Some(recent), Some((value, _))) if value != recent => before(recent, value),
+            _ => !before(seg.seq, self.rcv_nxt),
+        };
+        newer && seg.flags & (flag::SYN | flag::RST | flag::ACK) == flag::SYN
     }
 
     /// RFC 5961 3.2: only the exact number breaks the connection.
@@ -107,14 +115,22 @@ impl Tcp {
 
     /// RFC 9293 3.10.7.4 first check, and PAWS (RFC 7323 5.3).
     fn acceptable(&mut self, seg: &Incoming<'_>) -> bool {
-        if let (Some(recent), Some((value, _))) = (self.ts_recent, seg.options.timestamp) {
-            if before(value, recent) {
-                return false;
-            }
-            if !before(self.rcv_nxt, seg.seq) {
-                self.ts_recent = Some(value);
-            }
+        if let (Some(recent), Some((value, _))) = (self.ts_recent, seg.options.timestamp)
+            && before(value, recent)
+        {
+            return false;
         }
+        let acceptable = self.in_window(seg);
+        if let (Some(_), Some((value, _))) = (self.ts_recent, seg.options.timestamp)
+            && acceptable
+            && !before(self.rcv_nxt, seg.seq)
+        {
+            self.ts_recent = Some(value);
+        }
+        acceptable
+    }
+
+    fn in_window(&self, seg: &Incoming<'_>) -> bool {
         let len = seg.payload.len() as u32 + u32::from(seg.flags & flag::FIN != 0);
         let window = self.window();
         let starts_inside = seg.seq.wrapping_sub(self.rcv_nxt) < window.max(1);
@@ -132,7 +148,7 @@ impl Tcp {
         let opening = self.state == State::SynReceived;
         if opening {
             if ack != self.snd_max {
-                return Next::Break;
+                return Next::Refuse;
             }
             self.state = State::Open;
         }
@@ -155,7 +171,7 @@ impl Tcp {
             if self.snd_wnd == 0 && window > 0 {
                 // The window opened: the probe timer's back-off ends.
                 self.retries = 0;
-                self.timer = None;
+                self.restart_timer(now);
             }
             self.snd_wnd = window;
         }
@@ -188,6 +204,11 @@ impl Tcp {
         self.cwnd = self.cwnd.saturating_add(bytes);
         self.dup_acks = 0;
         self.retries = 0;
+        self.restart_timer(now);
+    }
+
+    /// The retransmission timer runs as long as something is not acknowledged (RFC 6298 5.2, 5.3).
+    fn restart_timer(&mut self, now: Instant) {
         self.timer = if self.snd_una == self.snd_max { None } else { Some(now + self.timeout()) };
     }
 
@@ -218,7 +239,7 @@ impl Tcp {
         self.readable = true;
     }
 
-    fn input_payload(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host) -> Next {
+    fn input_payload(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host, now: Instant) -> Next {
         let fin = seg.flags & flag::FIN != 0;
         if seg.payload.is_empty() && !fin {
             // A keepalive probe lies just before the window and was answered by `acceptable`.
@@ -235,39 +256,38 @@ impl Tcp {
         let new = seg.payload.get(known..).unwrap_or_default();
         let room = self.window() as usize;
         let taken = &new[..new.len().min(room)];
-        if self.deliver(id, taken, host).is_err() {
-            return Next::Break;
-        }
+        self.deliver(id, taken, host, now);
         self.rcv_nxt = self.rcv_nxt.wrapping_add(taken.len() as u32);
         if fin && taken.len() == new.len() && known <= seg.payload.len() {
             self.rcv_nxt = self.rcv_nxt.wrapping_add(1);
             self.peer_fin = true;
-            return self.pass_fin(id, host);
+            self.pass_fin(id, host, now);
         }
         Next::Go
     }
 
-    /// Hands data to the socket, and holds what it cannot take.
-    fn deliver(&mut self, id: FlowId, mut bytes: &[u8], host: &mut impl Host) -> io::Result<()> {
-        while self.held.is_empty() && self.writable && !bytes.is_empty() {
+    /// Hands data to the socket, and holds what it cannot take. A broken one takes it all to nowhere.
+    fn deliver(&mut self, id: FlowId, mut bytes: &[u8], host: &mut impl Host, now: Instant) {
+        while self.held.is_empty() && self.writable && self.host_reset.is_none() && !bytes.is_empty() {
             match host.write(id, bytes) {
                 Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) => return Err(error),
+                Err(_) => self.host_broke(now),
             }
         }
-        self.held.extend(bytes);
-        Ok(())
+        if self.host_reset.is_none() {
+            self.held.extend(bytes);
+        }
     }
 
     /// The socket has room again.
-    pub(crate) fn host_writable(&mut self, id: FlowId, host: &mut impl Host) -> Next {
+    pub(crate) fn host_writable(&mut self, id: FlowId, host: &mut impl Host, now: Instant) {
         self.writable = true;
         while self.writable && !self.held.is_empty() {
             match host.write(id, self.held.as_slices().0) {
                 Ok(taken) => drop(self.held.drain(..taken.min(self.held.len()))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(_) => return Next::Break,
+                Err(_) => self.host_broke(now),
             }
         }
         if self.held.is_empty() {
@@ -275,32 +295,28 @@ impl Tcp {
             self.held = Default::default();
         }
         // The container waits for a window update only if it was told of a small one (RFC 9293 3.8.6.2.2).
-        if self.offered < super::WINDOW / 2 && self.window() >= super::WINDOW / 2 {
+        if self.offered() < self.reach() / 2 && self.window() >= self.reach() / 2 {
             self.ack_due = true;
         }
-        match self.pass_fin(id, host) {
-            Next::Go => self.settle(),
-            other => other,
-        }
+        self.pass_fin(id, host, now);
+        self.settle();
     }
 
     /// Passes the container's FIN on once every earlier byte is written.
-    fn pass_fin(&mut self, id: FlowId, host: &mut impl Host) -> Next {
+    fn pass_fin(&mut self, id: FlowId, host: &mut impl Host, now: Instant) {
         if self.peer_fin && !self.finished && self.held.is_empty() {
             self.finished = true;
             if host.finish(id).is_err() {
-                return Next::Break;
+                self.host_broke(now);
             }
         }
-        Next::Go
     }
 
     /// Both ways ended and acknowledged: the connection is over.
-    fn settle(&mut self) -> Next {
+    fn settle(&mut self) {
         if self.state == State::Open && self.finished && self.fin_acked() {
             self.state = State::Lingering;
             self.timer = None;
         }
-        Next::Go
     }
 }

@@ -13,10 +13,11 @@
 //! | `Connecting` | SYN came, the host connects | connected: SYN-ACK, `SynReceived`; refused: RST; unreachable: ICMP; RST: gone |
 //! | `SynReceived` | SYN-ACK sent | its ACK: `Open`; RST: gone; no answer: repeated, then gone |
 //! | `Open` | both ways work; `peer_fin` and `fin_at` say which way has ended | both ended and acknowledged: `Lingering` or gone |
-//! | `Lingering` | all is over, we had ended first | a repeated FIN is acknowledged; a new SYN begins anew |
+//! | `Lingering` | all is over, we had ended first | a repeated FIN is acknowledged; a later SYN begins anew |
 //!
 //! Each way ends by itself: the container's FIN becomes a `shutdown` once every earlier byte is written, the host's end of
-//! file becomes a FIN once every earlier byte is sent. A reset passes at once in both directions.
+//! file becomes a FIN once every earlier byte is sent. A reset passes at once in both directions; what the host received
+//! before it is sent first, for [`DRAIN`] and unless the container's window is closed.
 //!
 //! Loss towards the container is repaired by going back to the first unacknowledged byte: after three duplicate
 //! acknowledgements, or when the retransmission timer (RFC 6298, never below 200 ms) ends. How much is under way is the
@@ -45,6 +46,8 @@ const IDLE: Duration = Duration::from_secs(7_440);
 const LINGER: Duration = Duration::from_secs(10);
 /// A host that does not even refuse is given up after this; its own timer is shorter on every common system.
 const CONNECT: Duration = Duration::from_secs(300);
+/// How long data that the host received before a reset may take to reach the container.
+const DRAIN: Duration = Duration::from_secs(5);
 /// First retransmission timeout (RFC 6298 2.1).
 const RTO_INITIAL: Duration = Duration::from_secs(1);
 const RTO_MIN: Duration = Duration::from_millis(200);
@@ -92,8 +95,8 @@ pub(crate) struct Tcp {
     peer_fin: bool,
     /// The FIN was passed on.
     finished: bool,
-    /// The window that the last segment offered, to know when to say that it opened again.
-    offered: u32,
+    /// The right edge of the window that was offered. It never goes back.
+    edge: u32,
 
     // From the host to the container.
     snd_una: u32,
@@ -131,6 +134,8 @@ pub(crate) struct Tcp {
     pub(crate) writable: bool,
     /// An acknowledgement is owed.
     pub(crate) ack_due: bool,
+    /// Set when the host's side is broken: what it received before is still sent, until then at the latest.
+    host_reset: Option<Instant>,
 }
 
 impl Tcp {
@@ -146,7 +151,7 @@ impl Tcp {
             held: VecDeque::new(),
             peer_fin: false,
             finished: false,
-            offered: 0,
+            edge: syn_seq.wrapping_add(1),
             snd_una: iss,
             snd_nxt: iss,
             snd_max: iss,
@@ -169,6 +174,7 @@ impl Tcp {
             readable: false,
             writable: false,
             ack_due: false,
+            host_reset: None,
         }
     }
 
@@ -179,7 +185,7 @@ impl Tcp {
             State::Open => last + IDLE,
             State::Lingering => last + LINGER,
         };
-        self.timer.map_or(end, |timer| timer.min(end))
+        [self.timer, self.host_reset].into_iter().flatten().fold(end, Instant::min)
     }
 
     /// When it is forgotten if nothing passes.
@@ -209,9 +215,27 @@ impl Tcp {
         WINDOW.saturating_sub(self.held.len() as u32)
     }
 
+    /// The largest window that can be offered.
+    fn reach(&self) -> u32 {
+        if self.scaling { WINDOW } else { 0xffff }
+    }
+
+    /// What is left of the window that was offered.
+    fn offered(&self) -> u32 {
+        if before(self.rcv_nxt, self.edge) { self.edge.wrapping_sub(self.rcv_nxt) } else { 0 }
+    }
+
     /// Bytes sent and not acknowledged, a FIN counted as one.
     fn in_flight(&self) -> u32 {
         self.snd_nxt.wrapping_sub(self.snd_una)
+    }
+
+    /// The other end broke the connection. It takes nothing any more, but data that came before the reset is read first,
+    /// as a kernel does.
+    pub(crate) fn host_broke(&mut self, now: Instant) {
+        self.host_reset = self.host_reset.or(Some(now + DRAIN));
+        self.readable = true;
+        self.held = VecDeque::new();
     }
 
     /// The retransmission timeout, doubled for each try without an answer (RFC 6298 5.5).

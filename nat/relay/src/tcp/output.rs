@@ -63,13 +63,14 @@ impl Tcp {
         let seq = self.snd_una;
         // The window of a SYN is never scaled (RFC 7323 2.2).
         let window = self.window().min(0xffff);
+        self.edge = self.rcv_nxt.wrapping_add(window);
         self.send(path, flag::SYN | flag::ACK, seq, window as u16, &options, 0, out);
+        // Only what is sent for the first time is timed (Karn's algorithm).
+        let repeated = self.snd_max != seq;
         self.snd_nxt = seq.wrapping_add(1);
         self.snd_max = self.snd_nxt;
         self.recover = self.snd_max;
-        if self.retries == 0 {
-            self.timed = Some((self.snd_nxt, path.now));
-        }
+        self.timed = if repeated { None } else { Some((self.snd_nxt, path.now)) };
         self.timer = Some(path.now + self.timeout());
     }
 
@@ -113,17 +114,24 @@ impl Tcp {
             path.frame.resize(header_len + room as usize, 0);
             let got = host.peek(id, self.in_flight() as usize, &mut path.frame[header_len..]);
             match got {
+                Ok(0) if self.host_reset.is_some() => return (Sent::Broken, bytes),
                 Ok(0) => self.fin_at = Some(self.snd_nxt),
                 Ok(len) => {
                     self.send_data(path, len, out);
                     bytes += len as u64;
                     frames += 1;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.host_reset.is_none() => {
+                    self.readable = false
+                }
                 Err(_) => return (Sent::Broken, bytes),
             }
         }
-        if self.fin_at == Some(self.snd_nxt) && self.state == State::Open {
+        if self.host_reset.is_some() && self.state == State::Open && (self.snd_wnd == 0 || self.fin_at.is_some()) {
+            return (Sent::Broken, bytes);
+        }
+        // A FIN waits for a closed window as data does: the container may drop it, and would seem to be dead.
+        if self.fin_at == Some(self.snd_nxt) && self.state == State::Open && self.in_flight() < self.snd_wnd {
             self.send_fin(path, out);
         }
         if self.ack_due {
@@ -148,9 +156,11 @@ impl Tcp {
         }
     }
 
-    /// The container's window is closed and there may be something for it.
+    /// The container's window is closed and there may be something for it: something new, or what it closed the window
+    /// upon before it came.
     fn waits_for_window(&self) -> bool {
-        self.state == State::Open && self.readable && self.snd_una == self.snd_max && self.room() == 0
+        let more = self.readable || self.fin_at == Some(self.snd_nxt);
+        self.state == State::Open && more && self.snd_nxt == self.snd_una && self.snd_wnd == 0
     }
 
     fn header_len(&self, path: &Path<'_>) -> usize {
@@ -198,13 +208,16 @@ impl Tcp {
 
     /// Sends an acknowledgement with the present window.
     pub(crate) fn send_ack(&mut self, path: &mut Path<'_>, out: &mut impl Emit) {
-        let seq = self.snd_nxt;
+        // While something is sent again, the number of that would lie before what the container has, and it would not
+        // look at the acknowledgement.
+        let seq = self.snd_max;
         self.send_plain(path, flag::ACK, seq, out);
     }
 
     /// Sends a RST that the container accepts.
     pub(crate) fn send_reset(&mut self, path: &mut Path<'_>, out: &mut impl Emit) {
-        let seq = self.snd_nxt;
+        // If the container lacks some of what was sent, it asks back (RFC 5961 3.2) and gets the exact number then.
+        let seq = self.snd_max;
         self.send(path, flag::RST | flag::ACK, seq, 0, &[], 0, out);
     }
 
@@ -215,12 +228,17 @@ impl Tcp {
         self.send(path, flags, seq, window, &options, 0, out);
     }
 
-    /// The window field, remembering what was offered.
+    /// The window field, remembering what was offered. The edge moves by a segment at least (RFC 9293 3.8.6.2.2).
+    ///
+    /// What the scale cannot express is not offered, so the edge may seem to go back by less than one unit; a segment up
+    /// to the edge that was offered before is still taken (RFC 7323 2.4).
     fn take_window(&mut self) -> u16 {
-        let window = self.window();
-        let field = if self.scaling { window >> WINDOW_SCALE } else { window.min(0xffff) };
-        self.offered = window;
-        field.min(0xffff) as u16
+        let (window, offered) = (self.window().min(self.reach()), self.offered());
+        if window >= offered.saturating_add(self.mss) {
+            self.edge = self.rcv_nxt.wrapping_add(window);
+        }
+        let scale = if self.scaling { WINDOW_SCALE } else { 0 };
+        (self.offered() >> scale).min(0xffff) as u16
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one header")]
@@ -255,12 +273,15 @@ impl Tcp {
 
     /// A timer ended. Returns false if the connection is to be given up.
     pub(crate) fn on_timer(&mut self, path: &mut Path<'_>, out: &mut impl Emit) -> bool {
+        if self.host_reset.is_some_and(|end| end <= path.now) {
+            return false;
+        }
         if self.timer.is_none_or(|timer| timer > path.now) {
             return true;
         }
         self.timer = None;
-        let probing = self.snd_una == self.snd_max;
-        if probing && !self.waits_for_window() {
+        let probing = self.waits_for_window();
+        if self.snd_una == self.snd_max && !probing {
             return true;
         }
         self.retries = self.retries.saturating_add(1);

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Output, Stdio};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tapswitch_link::netns::create_here;
@@ -17,6 +18,8 @@ tests! {
     orphans_are_reaped_and_killed_with_the_container,
     term_is_forwarded_to_the_command,
     kernel_kills_the_whole_container_when_its_parent_is_killed,
+    sys_shows_the_interfaces_of_the_container,
+    host_without_a_resolv_conf_costs_a_warning_and_no_more,
 }
 
 /// What `run` would do, as a process of its own.
@@ -130,5 +133,30 @@ fn kernel_kills_the_whole_container_when_its_parent_is_killed() -> Result<(), Sk
     // The pipe ends only when nobody holds it any more.
     assert_eq!(wait_for_all(reader), "");
     std::io::stdout().flush().unwrap();
+    Ok(())
+}
+
+fn sys_shows_the_interfaces_of_the_container() -> Result<(), Skip> {
+    world::enter()?;
+    // A container that masks parts of its own /sys lets nobody inside mount another.
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::MS_RDONLY, None::<&str>)
+        .map_err(|e| Skip(format!("no sysfs can be mounted here: {e}")))?;
+    let output = shell("ls /sys/class/net");
+    assert_eq!(text(&output.stdout), "eth0\nlo\n", "{}", text(&output.stderr));
+    Ok(())
+}
+
+fn host_without_a_resolv_conf_costs_a_warning_and_no_more() -> Result<(), Skip> {
+    world::enter()?;
+    mount(Some("empty"), "/etc", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    for dangling in [false, true] {
+        if dangling {
+            std::os::unix::fs::symlink("/no/such/file", "/etc/resolv.conf").unwrap();
+        }
+        let output = shell("echo runs");
+        let warned = text(&output.stderr);
+        assert_eq!(text(&output.stdout), "runs\n", "{warned}");
+        assert!(warned.contains("/etc/resolv.conf") && warned.lines().count() == 1, "{warned}");
+    }
     Ok(())
 }
