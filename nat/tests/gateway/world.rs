@@ -80,7 +80,11 @@ impl World {
 
     pub fn rx_meta(&mut self, meta: Meta, frame: &[u8]) -> (Outcome, Vec<String>) {
         let mut bytes = frame.to_vec();
-        let mut parsed = Frame::parse(meta, &mut bytes[..]).unwrap();
+        let mut parsed = match Frame::parse(meta, &mut bytes[..]) {
+            Ok(parsed) => parsed,
+            // Refused before the gateway sees it.
+            Err(reason) => return (Outcome::Drop(reason), Vec::new()),
+        };
         let (sent, mut new) = (&mut self.sent, Vec::new());
         let mut out = |meta: &Meta, frame: &[u8]| {
             sent.push((*meta, frame.to_vec()));

@@ -196,7 +196,7 @@ fn the_journey_tells_what_was_learned_and_where_the_frame_went() {
             ALL,
             &[
                 "02:00:00:00:00:fe is pinned to port 0, but the frame came from port 1",
-                "drop, source-is-ours: The frame claims the gateway's own MAC address as its source.",
+                "drop, source-is-ours: The frame claims a MAC address as its source that belongs to another port for good, such as the gateway's.",
             ],
         ),
         (

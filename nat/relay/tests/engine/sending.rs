@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{ACK, FIN, RST, World, brief, tcp};
+use crate::world::{ACK, FIN, RST, SYN, World, brief, tcp};
 
 /// An MSS of 1000.
 const MSS: &[u8] = &[2, 4, 3, 232];
@@ -14,7 +14,7 @@ fn milliseconds(count: u64) -> Duration {
 /// An established connection whose round trip took a hundred milliseconds, so that its timer is set by that.
 fn with_round_trip() -> World {
     let mut world = World::new();
-    world.rx_with(crate::world::SYN, 0, 0, b"", MSS);
+    world.rx_with(SYN, 0, 0, b"", MSS);
     world.connect();
     world.now = world.now + milliseconds(100);
     world.rx(ACK, 1, 1, b"");
@@ -203,4 +203,41 @@ fn tr_5_the_end_waits_for_a_closed_window() {
     assert!(sent.iter().all(|seg| seg.flags == ACK), "probes, and no FIN that would be dropped: {sent:?}");
     world.window = 1_000;
     assert_eq!(brief(&world.rx(ACK, 1, 1_001, b"")), [(FIN | ACK, 1_001, 1, 0)]);
+}
+
+#[test]
+fn tr_5_an_end_that_a_closed_window_swallowed_does_not_break_the_connection() {
+    let mut world = with_round_trip();
+    world.window = 3_000;
+    world.rx(ACK, 1, 1, b"");
+    world.host().incoming.extend([7; 500]);
+    assert_eq!(brief(&world.end()), [(ACK, 1, 1, 500), (FIN | ACK, 501, 1, 0)]);
+    // The container has the data and no room for more, and drops the FIN.
+    world.window = 0;
+    assert_eq!(world.rx(ACK, 1, 501, b""), []);
+    for _ in 0..30 {
+        for seg in world.pass(Duration::from_secs(60)) {
+            assert_eq!(seg.flags & RST, 0, "it is slow, not dead");
+            assert_eq!(world.rx(ACK, 1, 501, b""), []);
+        }
+    }
+    world.window = 3_000;
+    assert_eq!(brief(&world.rx(ACK, 1, 501, b"")), [(FIN | ACK, 501, 1, 0)]);
+    assert_eq!(world.rx(ACK, 1, 502, b""), []);
+}
+
+#[test]
+fn tr_6_a_repeated_syn_ack_is_not_timed() {
+    let mut world = World::new();
+    world.rx_with(SYN, 0, 0, b"", MSS);
+    world.connect();
+    world.now = world.now + milliseconds(500);
+    assert_eq!(world.rx(SYN, 0, 0, b"").len(), 1, "the container did not hear it");
+    world.now = world.now + milliseconds(10);
+    // Which of the two does this answer? The timer stays at its first value.
+    world.rx(ACK, 1, 1, b"");
+    world.incoming(&[7; 1_000]);
+    let begun = world.now;
+    let sent = world.pass(Duration::from_secs(2));
+    assert_eq!((sent[0].at - begun).as_millis(), 1_000);
 }
