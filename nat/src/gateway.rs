@@ -71,6 +71,8 @@ pub struct Gateway {
     pub(crate) limiter: Limiter,
     /// Scratch space for frames of our own.
     pub(crate) buffer: Vec<u8>,
+    /// Scratch space for what an ICMP error quotes.
+    pub(crate) quote: Vec<u8>,
     pub(crate) drops: DropCounters,
     /// When our address was last defended.
     pub(crate) defended: Option<Instant>,
@@ -94,6 +96,7 @@ impl Gateway {
             neighbours: Neighbours::default(),
             limiter: Limiter::new(secret),
             buffer: Vec::new(),
+            quote: Vec::new(),
             drops: DropCounters::default(),
             defended: None,
             announcements: 0,

@@ -105,11 +105,10 @@ impl Gateway {
             return Err(DropReason::IcmpRateLimited);
         }
         let room = MAX_PACKET.min(usize::from(self.config.mtu)).saturating_sub(HEADERS);
-        let packet = original.packet();
-        let quote = packet.get(..room).unwrap_or(packet);
+        original.quote(room, &mut self.quote);
         let (link, header) = (self.link_to(original.src_mac()), self.ip_to(source, TOS));
         let (kind, code) = error.type_and_code();
-        build::icmp(&mut self.buffer, link, header, kind, code, error.word(), quote);
+        build::icmp(&mut self.buffer, link, header, kind, code, error.word(), &self.quote);
         out.emit(&Meta::PLAIN, &self.buffer);
         Ok(())
     }

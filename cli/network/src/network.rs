@@ -192,12 +192,15 @@ impl<H: Host> Network<H> {
             [PortId::GATEWAY] => {
                 let to_all = frame.dst_mac().is_multicast();
                 let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
-                if let Verdict::Drop(reason) = verdict
-                    && !(to_all && is_for_others(reason))
-                {
-                    self.switch.dropped(port, reason);
+                match verdict {
+                    // A flood that met nobody else.
+                    Verdict::Drop(reason) if to_all && is_for_others(reason) => Ok(Verdict::Flood { ports: 1 }),
+                    Verdict::Drop(reason) => {
+                        self.switch.dropped(port, reason);
+                        Err(reason)
+                    }
+                    _ => Ok(verdict),
                 }
-                Ok(verdict)
             }
             [to] => deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to)),
             _ => {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tapswitch_wire::{Emit, FrameOf, Meta, build};
+use tapswitch_wire::{ChecksumState, Emit, FrameOf, L4, Meta, build};
 
 use crate::host::{HostIcmp, Proto};
 use crate::policy::DNS_PORT;
@@ -44,6 +44,11 @@ impl Datagram {
         let head = quote(frame);
         self.head[..head.len()].copy_from_slice(head);
         self.head_len = head.len() as u8;
+        // A checksum that is still partial would be a wrong one in a quote; zero says that there is none (RFC 768).
+        let field = head.len() - 2..head.len();
+        if frame.parsed().l4 == L4::Udp && matches!(frame.meta().checksum, ChecksumState::Partial { .. }) {
+            self.head[field].fill(0);
+        }
     }
 
     pub(crate) fn head(&self) -> &[u8] {

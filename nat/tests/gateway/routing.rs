@@ -93,7 +93,7 @@ fn ip_3_a_super_frame_is_measured_by_its_segments() {
             assert_eq!(outcome, REPLY);
             assert_eq!(world.sent.last().unwrap().0, meta, "it stays whole");
         } else {
-            assert_eq!((outcome, sent), (drop(AboveMtu), vec![format!("{TO_A}ICMP type 3 code 4, 590 bytes")]));
+            assert_eq!((outcome, sent), (drop(AboveMtu), vec![format!("{TO_A}ICMP type 3 code 4, 78 bytes")]));
         }
     }
 }

@@ -82,6 +82,32 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
         &self.bytes[start..end.max(start)]
     }
 
+    /// Puts the first `room` bytes of the packet into `out`, as a wire would have carried them: for an ICMP error.
+    ///
+    /// A partial checksum is completed. That of a super-frame is no packet's: its quote ends before the field (TCP), or
+    /// says that there is none (UDP).
+    pub fn quote(&self, room: usize, out: &mut Vec<u8>) {
+        let packet = self.packet();
+        out.clear();
+        out.extend_from_slice(packet.get(..room).unwrap_or(packet));
+        let ChecksumState::Partial { start, offset } = self.meta.checksum else { return };
+        let (start, l3) = (usize::from(start), usize::from(self.parsed.l3_start));
+        let field = (start + usize::from(offset)).saturating_sub(l3);
+        let check = match (self.meta.gso, self.parsed.l4) {
+            (Some(_), L4::Udp) => 0,
+            (Some(_), _) => return out.truncate(field),
+            (None, l4) => {
+                match !checksum::sum(&self.bytes[start.min(self.parsed.end as usize)..self.parsed.end as usize]) {
+                    0 if l4 == L4::Udp => 0xffff,
+                    check => check,
+                }
+            }
+        };
+        if let Some(place) = out.get_mut(field..field + 2) {
+            place.copy_from_slice(&check.to_be_bytes());
+        }
+    }
+
     /// Destination MAC address.
     pub fn dst_mac(&self) -> Mac {
         self.mac(0)
@@ -421,7 +447,7 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build;
+    use crate::{Gso, build};
 
     fn echo(id: u16, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -444,6 +470,30 @@ mod tests {
             assert_eq!((frame.decrement_ttl(), frame.ttl()), (63, 63));
             assert!(frame.ipv4_checksum_ok());
         }
+    }
+
+    #[test]
+    fn quote_is_what_a_wire_would_have_carried() {
+        let link = build::Link { src: Mac([2; 6]), dst: Mac([4; 6]) };
+        let (src, dst) = (Ipv4Addr::new(10, 0, 0, 2).into(), Ipv4Addr::new(192, 0, 2, 1).into());
+        let ip = build::Ip { src, dst, ttl: 9, tos: 0, id: 0 };
+        let tcp = build::Tcp { src_port: 1, dst_port: 2, seq: 3, ack: 4, flags: 16, window: 5, options: &[1, 1, 1, 0] };
+        let mut bytes = Vec::new();
+        let mut meta = build::tcp(&mut bytes, link, ip, tcp, 3_000);
+        bytes.resize(bytes.len() + 3_000, 0xa5);
+
+        let mut quote = Vec::new();
+        FrameRef::parse(meta, &bytes).unwrap().quote(usize::MAX, &mut quote);
+        bytes.splice(14.., quote.iter().copied());
+        let completed = FrameRef::parse(Meta::PLAIN, &bytes).unwrap();
+        assert!(completed.transport_checksum_ok() && completed.ipv4_checksum_ok());
+        let whole = quote.clone();
+        FrameRef::parse(meta, &bytes).unwrap().quote(28, &mut quote);
+        assert_eq!(quote[..], whole[..28], "cut before the checksum");
+
+        meta.gso = Some(Gso { kind: GsoKind::Tcp4, size: 1_000, ecn: false });
+        FrameRef::parse(meta, &bytes).unwrap().quote(576, &mut quote);
+        assert_eq!(quote[..], whole[..36], "a super-frame's checksum is no packet's");
     }
 
     #[test]

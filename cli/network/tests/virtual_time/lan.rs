@@ -7,7 +7,9 @@ use smoltcp::socket::{icmp, udp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr};
 use tapswitch_dhcp::State;
 use tapswitch_link::fault::Faults;
-use tapswitch_wire::{DropReason, PortId};
+use tapswitch_network::Ports;
+use tapswitch_wire::build::{self, Ip, Link};
+use tapswitch_wire::{DropReason, Mac, Meta, PortId, Unheard, Verdict};
 
 use crate::outside::pattern;
 use crate::world::{GATEWAY, Setup, Talk, World, address};
@@ -44,6 +46,31 @@ pub fn ping(world: &mut World, to: Ipv4Addr, count: u16) -> Vec<(Ipv4Addr, Vec<u
     }
     world.station(1).sockets.remove(handle);
     answers
+}
+
+/// The verdict and the counters agree: what is counted nowhere was not dropped.
+#[test]
+fn a_group_frame_that_only_the_gateway_hears_is_a_flood_and_no_drop() {
+    struct Nobody;
+    impl Ports for Nobody {
+        fn tx(&mut self, _: PortId, _: &Meta, _: &[u8]) -> Result<(), DropReason> {
+            Err(DropReason::PortDown)
+        }
+    }
+    let mut world = World::one();
+    let (port, mac) = (world.station(1).port, world.station(1).mac);
+    let link = Link { src: mac, dst: Mac([0x01, 0, 0x5e, 0, 0, 0xfb]) };
+    let group = Ipv4Addr::new(224, 0, 0, 251).into();
+    let mut frame = Vec::new();
+    build::udp(&mut frame, link, Ip { src: address(1).into(), dst: group, ttl: 1, tos: 0, id: 0 }, 5353, 5353, b"who");
+    let drops = |world: &World| {
+        let counters = world.network.counters(port).expect("an attached port");
+        counters.drops.total() + world.network.gateway_drops().total()
+    };
+    let before = drops(&world);
+    let verdict = world.network.rx(port, Meta::PLAIN, &mut frame, world.now, &mut Unheard, &mut Nobody, &mut |_| {});
+    assert_eq!(verdict, Verdict::Flood { ports: 1 });
+    assert_eq!(drops(&world), before);
 }
 
 #[test]

@@ -79,6 +79,13 @@ pub fn open_in(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd
 /// # Errors
 /// [`LinkError`]: an impossible name, no right to enter, no device node, a name that is taken, an address refused.
 pub fn create_in(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd, LinkError> {
+    enter_and_create(namespaces, interface).map_err(|error| match error {
+        LinkError::TargetDenied { why, .. } => LinkError::TargetDenied { target: namespaces.target.clone(), why },
+        other => other,
+    })
+}
+
+fn enter_and_create(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd, LinkError> {
     tap::check_name(&interface.name)?;
     if let Some(user) = &namespaces.user {
         setns(user, CloneFlags::CLONE_NEWUSER).map_err(|e| match e {
@@ -144,5 +151,5 @@ fn enter(target: &OwnedFd) -> Result<(), LinkError> {
 }
 
 fn denied(why: &str) -> LinkError {
-    LinkError::TargetDenied { target: "the target's network namespace".into(), why: why.into() }
+    LinkError::TargetDenied { target: "the present network namespace".into(), why: why.into() }
 }

@@ -67,6 +67,8 @@ pub struct Namespaces {
     /// The user namespace that owns `net`; `None` if it is our own.
     pub(super) user: Option<OwnedFd>,
     pub(super) net: OwnedFd,
+    /// Whose they are, for messages.
+    pub(super) target: String,
 }
 
 impl Target {
@@ -96,7 +98,7 @@ impl Target {
             _ => LinkError::system(format!("find out who owns {self}"), e, "use Linux 4.9 or later"),
         })?;
         let user = if is_own_user_namespace(&owner)? { None } else { Some(owner) };
-        Ok(Namespaces { user, net })
+        Ok(Namespaces { user, net, target: self.to_string() })
     }
 
     fn of_process(&self, pid: i32) -> Result<OwnedFd, LinkError> {
