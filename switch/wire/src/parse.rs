@@ -271,7 +271,7 @@ impl Parsed {
                 let len = usize::from(word(segment, 4));
                 // The first fragment of a datagram holds less than its length says.
                 let fits = len >= 8 && (len <= segment.len() || self.fragment.is_some());
-                (if fits { L4::Udp } else { L4::Malformed }, 8)
+                if fits { (L4::Udp, 8) } else { (L4::Malformed, 0) }
             }
             (_, protocol::UDP) => (L4::Malformed, 0),
             (L3::Ipv4, protocol::ICMP) => (L4::Icmp, 4),

@@ -1,6 +1,6 @@
 //! TCP flows: segments of the container in, news of the host's socket in, what the engine makes of them out.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::ops::Deref;
 
 use tapswitch_wire::build::{self, Ip, Link};
@@ -134,9 +134,7 @@ impl<H: Host> Relay<H> {
 
     /// RFC 6528: a clock, and a hash of the tuple under a secret.
     pub(super) fn initial_sequence(&self, key: &Key, now: Instant) -> u32 {
-        let mut hasher = self.isn.build_hasher();
-        key.hash(&mut hasher);
-        (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
+        (self.isn.hash_one(key) as u32).wrapping_add((now.as_micros() / 4) as u32)
     }
 
     pub(super) fn tcp_event(&mut self, id: FlowId, ready: Readiness, now: Instant, out: &mut impl Emit) {

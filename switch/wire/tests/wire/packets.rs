@@ -217,6 +217,11 @@ impl Extension {
 }
 
 impl Transport {
+    /// Whether there is not one byte of it.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Transport::Other(_, payload) if payload.is_empty())
+    }
+
     /// Protocol number and bytes, with the checksum over what `pseudo` gives and the segment.
     fn bytes(&self, icmp: u8, partial: bool, pseudo: impl Fn(u8, usize) -> Sum16BitWords) -> (u8, Vec<u8>) {
         let (number, field, mut out, payload) = match self {

@@ -123,13 +123,14 @@ fn expect(packet: &Packet, bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(150000))]
 
     #[test]
     fn offsets_are_those_of_etherparse(packet in packet()) {
         let bytes = packet.bytes();
         expect(&packet, &bytes);
-        prop_assert!(compare(&bytes), "etherparse takes all that is well formed");
+        let is_empty = matches!(&packet.net, Net::V6(ip) if ip.extensions.is_empty() && ip.transport.is_empty());
+        prop_assert!(compare(&bytes) || is_empty, "etherparse takes all that is well formed");
         prop_assert_eq!(oracle::checksums(&bytes), Ok(()));
     }
 

@@ -104,13 +104,23 @@ fn is_later_fragment(bytes: &[u8]) -> bool {
     Parsed::parse(bytes).unwrap().fragment.is_some_and(|fragment| fragment.offset > 0)
 }
 
+/// Whether this may be the beginning of an ICMP message of zeros: the two zeros of ones' complement cannot be told apart
+/// while the rest of it is not at hand.
+fn is_ambiguous(packet: &Packet) -> bool {
+    let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let is_zero = matches!(packet.transport(), Some(Transport::Icmp { payload, .. }) if zeros(payload));
+    packet.is_fragment() && is_zero
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(150000))]
 
     #[test]
     fn ip_5_any_series_of_setters_equals_making_the_frame_anew(packet in packet(), changes in vec(change(), 1..8)) {
         let mut bytes = packet.bytes();
-        prop_assume!(!is_later_fragment(&bytes));
+        if is_later_fragment(&bytes) || is_ambiguous(&packet) {
+            return Ok(());
+        }
         let mut frame = Frame::parse(Meta::PLAIN, &mut bytes[..]).unwrap();
         let mut wanted = packet;
         for change in &changes {
@@ -128,7 +138,9 @@ proptest! {
     #[test]
     fn nu_11_any_series_of_setters_keeps_a_partial_checksum_partial(packet in packet(), changes in vec(change(), 1..8)) {
         let Some((meta, mut bytes)) = packet.partial() else { return Ok(()) };
-        prop_assume!(!is_later_fragment(&bytes));
+        if is_later_fragment(&bytes) {
+            return Ok(());
+        }
         let mut frame = Frame::parse(meta, &mut bytes[..]).unwrap();
         let mut wanted = packet;
         for change in &changes {
@@ -198,8 +210,13 @@ proptest! {
     ) {
         let mut bytes = packet.bytes();
         let parsed = Parsed::parse(&bytes).unwrap();
-        prop_assume!(parsed.fragment.is_none() && !matches!(packet.transport(), None | Some(Transport::Other(..))));
-        prop_assume!(!matches!(packet.transport(), Some(Transport::Udp { without_checksum: true, .. })));
+        let without_checksum = matches!(
+            packet.transport(),
+            None | Some(Transport::Other(..) | Transport::Udp { without_checksum: true, .. })
+        );
+        if without_checksum || parsed.fragment.is_some() {
+            return Ok(());
+        }
         let (start, end) = (usize::from(parsed.l4_start), parsed.end as usize);
         bytes[start + at.index(end - start)] ^= 1 << bit;
         let frame = Frame::parse(Meta::PLAIN, &mut bytes[..]).unwrap();
