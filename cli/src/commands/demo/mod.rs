@@ -255,12 +255,15 @@ fn summary(story: &Story, report: &Report) -> Result<(), Error> {
     story.remark("")?;
     story.remark(&format!(
         "Shown in {:.1} s: a LAN of two containers, DHCP, ARP, ping, HTTP through the NAT. The switch took {} frames \
-         from the containers, gave them {}, and dropped {}. No drop is without a name:",
+         from the containers, gave them {}, and dropped {}.",
         report.elapsed_ms as f64 / 1000.0,
         stats.rx_frames,
         stats.tx_frames,
         stats.drops
     ))?;
+    if !drops.is_empty() {
+        story.remark("No drop is without a name:")?;
+    }
     for drop in drops {
         story.fact(&format!("{} x {} ({}): {}", drop.count, drop.reason, drop.name, drop.text))?;
     }
