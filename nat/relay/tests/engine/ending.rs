@@ -116,6 +116,17 @@ fn tr_4_a_reset_goes_through_at_once_with_everything_under_way() {
 }
 
 #[test]
+fn tr_4_what_came_before_a_reset_outside_is_sent_before_it() {
+    let mut world = World::established();
+    world.host().incoming.extend([7; 500]);
+    world.host().broken = true;
+    let sent = tcp(world.event(Readiness { error: true, readable: true, ..Readiness::default() }));
+    let brief: Vec<_> = sent.iter().map(|seg| (seg.flags & RST, seg.payload.len())).collect();
+    assert_eq!(brief, [(0, 500), (RST, 0)]);
+    assert_eq!((world.relay.len(), world.host().closed), (0, Some(true)));
+}
+
+#[test]
 fn tr_4_a_reset_outside_is_noticed_by_writing_and_by_reading() {
     let mut world = World::established();
     world.host().broken = true;
