@@ -331,4 +331,28 @@ pub struct StatsView {
     pub tx_frames: u64,
     /// Frames dropped.
     pub drops: u64,
+    /// The poll threads. The first owns the gateways.
+    #[serde(default)]
+    pub threads: Vec<ThreadView>,
+}
+
+/// A poll thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadView {
+    /// Its number, from 0.
+    pub thread: usize,
+    /// The CPU that it is kept on; none if it runs where the kernel lets it.
+    pub cpu: Option<usize>,
+    /// How it reads frames: `epoll` or `io_uring`.
+    pub io: String,
+    /// What it does when nothing is there: `adaptive`, `busy` or `sleep`.
+    pub poll: String,
+    /// Microseconds that it looks again after the last frame before it sleeps; none if it never sleeps.
+    pub spin_us: Option<u64>,
+    /// Ports that it reads.
+    pub ports: usize,
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Turns that found nothing ready and slept.
+    pub sleeps: u64,
 }

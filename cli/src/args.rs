@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use tapswitch_wire::Mac;
 
 use crate::error::EXIT_STATUS;
+use crate::threads::{CpuList, MAX_WORKERS};
 
 const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold());
 
@@ -259,6 +260,16 @@ pub struct UpArgs {
     /// Record every frame that goes to a container into this file [default: no recording]
     #[arg(long, value_name = "FILE.pcapng")]
     pub capture: Option<PathBuf>,
+    /// Poll threads, 1 to 64: ports are shared out among them, one network spans them all [default: as many as --cpus
+    /// names, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS as i64))]
+    pub workers: Option<u16>,
+    /// CPUs that the poll threads are kept on, one each, as 0-3,8 [default: none, the kernel chooses]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+    /// How frames are read
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub io: IoArg,
     /// What to do when nothing is there
     #[arg(long, value_enum, value_name = "POLICY", default_value = "adaptive")]
     pub poll: PollArg,
@@ -297,6 +308,18 @@ pub struct NetworkArgs {
     /// Resolver that DNS questions to the gateway go to, IP[:PORT] [default: the first nameserver of /etc/resolv.conf]
     #[arg(long, value_name = "RESOLVER", conflicts_with = "file")]
     pub dns: Option<String>,
+}
+
+/// How the daemon reads frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IoArg {
+    /// The one that was measured to be best: see docs/performance.md
+    #[default]
+    Auto,
+    /// Readiness by epoll, one read for each frame
+    Epoll,
+    /// Multishot reads by io_uring (Linux 6.7); epoll where it cannot be used
+    Uring,
 }
 
 /// What the daemon does when nothing is there.
@@ -351,6 +374,7 @@ mod tests {
             "tapswitch up",
             "tapswitch up lan.toml --leases /tmp/x --capture a.pcapng --log debug",
             "tapswitch up --poll busy --spin 20",
+            "tapswitch up --workers 2 --cpus 0-1 --io uring",
             "tapswitch up --subnet 10.0.0.0/24 --gateway 10.0.0.9 --mtu 9000 --internal --isolate --allow 10.1.0.0/16 --dns 9.9.9.9:53",
             "tapswitch attach 4711 --dhcp",
             "tapswitch attach blue --socket /tmp/s --json",

@@ -30,6 +30,7 @@ pub(crate) mod container;
 pub mod daemon;
 pub mod error;
 pub(crate) mod output;
+pub mod threads;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -64,6 +64,11 @@ impl Switch {
         Switch { limits: config.limits(), cache: Cache::new(fdb.seed()), fdb, ports: Ports::default() }
     }
 
+    /// The FDB, for [`Switch::with_fdb`].
+    pub fn shared_fdb(&self) -> &Arc<Fdb> {
+        &self.fdb
+    }
+
     /// Attaches a port. For a port that is attached already it changes the configuration and keeps the counters.
     ///
     /// A number of [`MAX_PORTS`](crate::MAX_PORTS) or more is not attached: its frames are those of an unknown port.

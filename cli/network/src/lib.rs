@@ -15,6 +15,11 @@
 //!                       host socket -> relay ---------------------------+
 //! ```
 //!
+//! *Several poll threads.* Everything up to and including the switch is done by the thread that read the frame, with a
+//! [`Forwarder`] of its own; all forwarders of a network share one FDB. The gateway and what is behind it have one owner:
+//! the thread with the [`Network`]. A frame for it goes there in a batch, and on by [`Network::handed`]. What it answers
+//! leaves through its own forwarder, for any thread may write to any port.
+//!
 //! Ports and sockets are traits ([`Ports`], [`tapswitch_relay::Host`]), time is an argument, lease records go to a
 //! closure before the reply leaves. So the whole network runs in virtual time, under a fuzzer, or on a copy of its state.
 //!
@@ -23,8 +28,10 @@
 //! counts at the place; a flooded frame that does not concern the gateway is no drop.
 #![forbid(unsafe_code)]
 
+mod forwarder;
 mod lan;
 mod network;
 
+pub use forwarder::{Forwarder, Hop, Share};
 pub use lan::Ports;
 pub use network::{Config, Network, Uplink};

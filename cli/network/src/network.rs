@@ -7,16 +7,11 @@ use ipnet::Ipv4Net;
 use tapswitch_dhcp as dhcp;
 use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Service};
 use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
-use tapswitch_switch::{self as switch, FdbEntry, PortConfig, PortCounters, Switch};
-use tapswitch_wire::{
-    DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, PortId, Stage, Step, Verdict, render,
-};
+use tapswitch_switch::{FdbEntry, PortCounters};
+use tapswitch_wire::{DropCounters, DropReason, Frame, Instant, Journey, Mac, Meta, PortId, Stage, Step, Verdict};
 
-use crate::lan::{Lan, Ports, deliver};
-
-/// UDP ports of DHCP servers and clients.
-const DHCP_SERVER: u16 = 67;
-const DHCP_CLIENT: u16 = 68;
+use crate::forwarder::{Forwarder, Hop, Share, arrived};
+use crate::lan::{Lan, Ports};
 
 /// The way out.
 pub struct Uplink<H> {
@@ -57,12 +52,11 @@ impl Config {
 /// One network.
 pub struct Network<H> {
     config: Config,
-    switch: Switch,
+    forwarder: Forwarder,
     gateway: Gateway,
     dhcp: dhcp::Server,
     relay: Option<Relay<H>>,
-    /// Scratch space: where a frame of a container goes, and where one of the gateway goes.
-    targets: Vec<PortId>,
+    /// Scratch space: where a frame of the gateway goes.
     lan_targets: Vec<PortId>,
 }
 
@@ -70,9 +64,8 @@ impl<H: Host> Network<H> {
     /// A network without containers. `wall` is UNIX time in seconds at `now`, `secret` seeds what must not be guessed.
     pub fn new(config: Config, uplink: Option<Uplink<H>>, secret: u64, now: Instant, wall: u64) -> Network<H> {
         let mac = config.gateway_mac();
-        let mut switch = Switch::new(switch::Config::default());
-        switch.add_port(PortId::GATEWAY, PortConfig { mtu: config.mtu, isolated: false });
-        switch.pin(mac, PortId::GATEWAY);
+        let mut forwarder = Forwarder::new(config.mtu, config.isolate);
+        forwarder.switch.pin(mac, PortId::GATEWAY);
         let relay = uplink.map(|uplink| {
             let relay = relay::Config { mac, mtu: config.mtu, policy: uplink.policy, limits: uplink.limits };
             Relay::new(relay, uplink.host)
@@ -102,12 +95,11 @@ impl<H: Host> Network<H> {
             ..dhcp::Config::new(config.subnet, config.gateway, mac)
         };
         Network {
-            switch,
+            forwarder,
             gateway: Gateway::new(gateway, secret),
             dhcp: dhcp::Server::new(dhcp, now, wall),
             relay,
             config,
-            targets: Vec::new(),
             lan_targets: Vec::new(),
         }
     }
@@ -119,12 +111,12 @@ impl<H: Host> Network<H> {
 
     /// Attaches a container.
     pub fn add_port(&mut self, port: PortId) {
-        self.switch.add_port(port, PortConfig { mtu: self.config.mtu, isolated: self.config.isolate });
+        self.forwarder.add_port(port);
     }
 
     /// Detaches a container: everything that was known of it goes. `ip` is its address, if there is one to forget.
     pub fn remove_port(&mut self, port: PortId, ip: Option<Ipv4Addr>, now: Instant, record: &mut impl FnMut(&[u8])) {
-        self.switch.remove_port(port);
+        self.forwarder.switch.remove_port(port);
         self.dhcp.port_gone(port, now, record);
         if let Some(relay) = &mut self.relay {
             relay.port_gone(port);
@@ -132,6 +124,11 @@ impl<H: Host> Network<H> {
         if let Some(ip) = ip {
             self.gateway.forget(ip);
         }
+    }
+
+    /// One more forwarder, for another thread.
+    pub fn forwarder(&self) -> Forwarder {
+        self.forwarder.another()
     }
 
     /// Takes one frame of a container all the way.
@@ -146,20 +143,9 @@ impl<H: Host> Network<H> {
         ports: &mut impl Ports,
         record: &mut impl FnMut(&[u8]),
     ) -> Verdict {
-        journey.note(|| Step::looked_up(Stage::Port, format!("came in by port {port}: {}", render(&meta, bytes))));
+        arrived(port, meta, bytes, journey);
         let verdict = self.run(port, meta, bytes, now, journey, ports, record).unwrap_or_else(Verdict::Drop);
-        journey.note(|| {
-            Step::decided(
-                Stage::Verdict,
-                match verdict {
-                    Verdict::Forward(to) => format!("forwarded to port {to}"),
-                    Verdict::Flood { ports } => format!("flooded to {ports} ports"),
-                    Verdict::Reply => "taken in by the gateway".to_string(),
-                    Verdict::Relay => "handed to the uplink".to_string(),
-                    Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
-                },
-            )
-        });
+        concluded(verdict, journey);
         verdict
     }
 
@@ -174,59 +160,74 @@ impl<H: Host> Network<H> {
         ports: &mut impl Ports,
         record: &mut impl FnMut(&[u8]),
     ) -> Result<Verdict, DropReason> {
-        let mut frame = match Frame::parse(meta, bytes) {
-            Ok(frame) if is_rogue_dhcp(&frame) => {
-                self.switch.dropped(port, DropReason::DhcpFromClient);
-                return Err(DropReason::DhcpFromClient);
-            }
-            Ok(frame) => frame,
-            Err(reason) => {
-                self.switch.dropped(port, reason);
-                return Err(reason);
-            }
+        let mut frame = self.forwarder.parse(port, meta, bytes, journey)?;
+        match self.forwarder.forward(port, &frame, now, journey, ports)? {
+            Hop::Ended(verdict) => Ok(verdict),
+            Hop::Gateway(share) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
+        }
+    }
+
+    /// The rest of the way of a frame that another thread's [`Forwarder`] found to be for the gateway.
+    #[expect(clippy::too_many_arguments, reason = "everything that one frame needs on its way")]
+    pub fn handed(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        bytes: &mut [u8],
+        share: Share,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+        record: &mut impl FnMut(&[u8]),
+    ) -> Verdict {
+        let verdict = match Frame::parse(meta, bytes) {
+            // The container may have gone since.
+            _ if self.forwarder.counters(port).is_none() => Err(DropReason::UnknownPort),
+            Ok(mut frame) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
+            Err(reason) => Err(reason),
         };
-        journey.note(|| Step::looked_up(Stage::Parse, layout(frame.parsed())));
-        let mut targets = std::mem::take(&mut self.targets);
-        let decided = self.switch.decide(port, &frame, now, journey, &mut targets);
-        let result = decided.and_then(|()| match targets[..] {
-            [PortId::GATEWAY] => {
-                let to_all = frame.dst_mac().is_multicast();
-                let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
-                match verdict {
-                    // A flood that met nobody else.
-                    Verdict::Drop(reason) if to_all && is_for_others(reason) => Ok(Verdict::Flood { ports: 1 }),
-                    Verdict::Drop(reason) => {
-                        self.switch.dropped(port, reason);
-                        Err(reason)
-                    }
-                    _ => Ok(verdict),
-                }
+        let verdict = verdict.unwrap_or_else(Verdict::Drop);
+        concluded(verdict, journey);
+        verdict
+    }
+
+    /// What the gateway makes of a frame, alone or beside others.
+    #[expect(clippy::too_many_arguments, reason = "everything that one frame needs on its way")]
+    fn at_gateway(
+        &mut self,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        share: Share,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+        record: &mut impl FnMut(&[u8]),
+    ) -> Result<Verdict, DropReason> {
+        let to_all = frame.dst_mac().is_multicast();
+        let verdict = self.serve(port, frame, now, journey, ports, record);
+        match (share, verdict) {
+            (Share::Alone, Verdict::Drop(reason)) if to_all && is_for_others(reason) => {
+                // A flood that met nobody else.
+                Ok(Verdict::Flood { ports: 1 })
             }
-            [to] => deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to)),
-            _ => {
-                let mut sent = 0;
-                // The gateway may turn the frame into its answer, so it comes last.
-                for to in targets.iter().filter(|to| **to != PortId::GATEWAY) {
-                    sent += u32::from(deliver(&mut self.switch, ports, *to, frame.meta(), frame.bytes()).is_ok());
-                }
-                if targets.contains(&PortId::GATEWAY) {
-                    sent += 1;
-                    let verdict = self.at_gateway(port, &mut frame, now, journey, ports, record);
-                    if let Verdict::Drop(reason) = verdict
-                        && !is_for_others(reason)
-                    {
-                        self.switch.dropped(PortId::GATEWAY, reason);
-                    }
-                }
-                Ok(Verdict::Flood { ports: sent })
+            (Share::Alone, Verdict::Drop(reason)) => {
+                self.forwarder.dropped(port, reason);
+                Err(reason)
             }
-        });
-        self.targets = targets;
-        result
+            (Share::Alone, verdict) => Ok(verdict),
+            (Share::Flooded(others), verdict) => {
+                if let Verdict::Drop(reason) = verdict
+                    && !is_for_others(reason)
+                {
+                    self.forwarder.dropped(PortId::GATEWAY, reason);
+                }
+                Ok(Verdict::Flood { ports: others + 1 })
+            }
+        }
     }
 
     /// The gateway's port got the frame.
-    fn at_gateway(
+    fn serve(
         &mut self,
         port: PortId,
         frame: &mut Frame<'_>,
@@ -235,8 +236,8 @@ impl<H: Host> Network<H> {
         ports: &mut impl Ports,
         record: &mut impl FnMut(&[u8]),
     ) -> Verdict {
-        self.switch.sent(PortId::GATEWAY, frame.bytes().len());
-        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        self.forwarder.switch.sent(PortId::GATEWAY, frame.bytes().len());
+        let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
         match self.gateway.handle(frame, now, journey, &mut lan) {
             Outcome::Reply => Verdict::Reply,
             Outcome::Dhcp => match self.dhcp.handle(port, frame, now, journey, record, &mut lan) {
@@ -264,7 +265,7 @@ impl<H: Host> Network<H> {
 
     /// Something became possible on a socket of the uplink.
     pub fn host_event(&mut self, flow: FlowId, ready: Readiness, now: Instant, ports: &mut impl Ports) {
-        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
         if let Some(relay) = &mut self.relay {
             relay.host_event(flow, ready, now, &mut lan);
         }
@@ -273,13 +274,13 @@ impl<H: Host> Network<H> {
     /// Once a turn: lets the uplink send what it owes, and all timers end that are due.
     pub fn poll(&mut self, now: Instant, ports: &mut impl Ports, record: &mut impl FnMut(&[u8])) {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
-        if is_due(self.switch.deadline()) {
-            self.switch.poll(now);
+        if is_due(self.forwarder.switch.deadline()) {
+            self.forwarder.switch.poll(now);
         }
         if is_due(self.dhcp.deadline()) {
             self.dhcp.poll(now, record);
         }
-        let mut lan = Lan { switch: &mut self.switch, ports, targets: &mut self.lan_targets, now };
+        let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
         if is_due(self.gateway.deadline()) {
             self.gateway.poll(now, &mut lan);
         }
@@ -298,7 +299,10 @@ impl<H: Host> Network<H> {
     /// When [`Network::poll`] has something to do although nothing comes.
     pub fn deadline(&self) -> Option<Instant> {
         let relay = self.relay.as_ref().and_then(Relay::deadline);
-        [self.switch.deadline(), self.dhcp.deadline(), self.gateway.deadline(), relay].into_iter().flatten().min()
+        [self.forwarder.switch.deadline(), self.dhcp.deadline(), self.gateway.deadline(), relay]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Says to the LAN where the gateway is.
@@ -318,7 +322,7 @@ impl<H: Host> Network<H> {
 
     /// Stations and the ports they stand behind.
     pub fn fdb(&self, now: Instant) -> Vec<FdbEntry> {
-        self.switch.fdb(now)
+        self.forwarder.switch.fdb(now)
     }
 
     /// The gateway's neighbours.
@@ -343,18 +347,18 @@ impl<H: Host> Network<H> {
 
     /// Counters of a port; `None` if it is not attached.
     pub fn counters(&self, port: PortId) -> Option<&PortCounters> {
-        self.switch.counters(port)
+        self.forwarder.switch.counters(port)
     }
 
     /// Drops at the gateway's own port: of the switch, of packets that waited for a neighbour, and of what came from the
     /// outside.
     pub fn gateway_drops(&self) -> DropCounters {
         let mut drops = self.gateway.late_drops().clone();
-        drops.add(self.switch.stray_drops());
+        drops.add(self.forwarder.switch.stray_drops());
         if let Some(relay) = &self.relay {
             drops.add(relay.drops());
         }
-        if let Some(counters) = self.switch.counters(PortId::GATEWAY) {
+        if let Some(counters) = self.forwarder.switch.counters(PortId::GATEWAY) {
             drops.add(&counters.drops);
         }
         drops
@@ -362,34 +366,24 @@ impl<H: Host> Network<H> {
 
     /// Counts a drop that happened before the frame could be read.
     pub fn dropped(&mut self, port: PortId, reason: DropReason) {
-        self.switch.dropped(port, reason);
+        self.forwarder.switch.dropped(port, reason);
     }
 }
 
-/// Where the layers of a frame begin, in words.
-fn layout(parsed: &Parsed) -> String {
-    let network = match parsed.l3 {
-        L3::Arp => "ARP",
-        L3::Ipv4 => "IPv4",
-        L3::Ipv6 => "IPv6",
-        L3::Other => return format!("EtherType {:#06x}, which is only switched", parsed.ethertype),
-        L3::Malformed(reason) => return format!("not sound at layer 3: {}", reason.text()),
-    };
-    let transport = match parsed.l4 {
-        L4::Tcp => "TCP",
-        L4::Udp => "UDP",
-        L4::Icmp => "ICMP",
-        L4::Icmpv6 => "ICMPv6",
-        L4::Other | L4::None => return format!("{network} at byte {}", parsed.l3_start),
-        L4::Malformed => return format!("{network} at byte {}, a broken transport header", parsed.l3_start),
-    };
-    let (start, payload) = (parsed.l4_start, parsed.payload_start);
-    format!("{network} at byte {}, {transport} at byte {start}, its payload at byte {payload}", parsed.l3_start)
-}
-
-/// Whether a container answers in place of the address service.
-fn is_rogue_dhcp(frame: &Frame<'_>) -> bool {
-    frame.parsed().l4 == L4::Udp && frame.src_port() == DHCP_SERVER && frame.dst_port() == DHCP_CLIENT
+/// Tells how a frame ended.
+fn concluded(verdict: Verdict, journey: &mut impl Journey) {
+    journey.note(|| {
+        Step::decided(
+            Stage::Verdict,
+            match verdict {
+                Verdict::Forward(to) => format!("forwarded to port {to}"),
+                Verdict::Flood { ports } => format!("flooded to {ports} ports"),
+                Verdict::Reply => "taken in by the gateway".to_string(),
+                Verdict::Relay => "handed to the uplink".to_string(),
+                Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
+            },
+        )
+    });
 }
 
 /// Whether a flooded frame was merely not meant for the gateway. The others got it, so it was not dropped.

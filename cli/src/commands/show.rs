@@ -114,7 +114,7 @@ fn drops(rows: &[DropView]) -> String {
 }
 
 fn stats(stats: &StatsView) -> String {
-    facts(&[
+    let facts = facts(&[
         ("version", stats.version.clone()),
         ("pid", stats.pid.to_string()),
         ("uptime", seconds(stats.uptime_s)),
@@ -124,7 +124,19 @@ fn stats(stats: &StatsView) -> String {
         ("rx frames", stats.rx_frames.to_string()),
         ("tx frames", stats.tx_frames.to_string()),
         ("drops", stats.drops.to_string()),
-        ("turns", stats.turns.to_string()),
-        ("sleeps", stats.sleeps.to_string()),
-    ])
+    ]);
+    let threads = stats.threads.iter().map(|thread| {
+        [
+            thread.thread.to_string(),
+            or_dash(thread.cpu),
+            thread.io.clone(),
+            thread.poll.clone(),
+            thread.spin_us.map_or_else(|| "always".into(), |micros| format!("{micros} us")),
+            thread.ports.to_string(),
+            thread.turns.to_string(),
+            thread.sleeps.to_string(),
+        ]
+    });
+    let header = ["THREAD", "CPU", "IO", "POLL", "SPIN", "PORTS", "TURNS", "SLEEPS"];
+    facts + "\n" + &table(header, threads, "no poll threads")
 }

@@ -10,14 +10,16 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{Global, LogLevel, PollArg, UpArgs};
+use crate::args::{Global, IoArg, LogLevel, PollArg, UpArgs};
 use crate::config::{Config, Host, NetworkPlan};
-use crate::daemon::{Daemon, Options, PollPolicy, socket_path};
+use crate::daemon::{Daemon, Io, Options, PollPolicy, socket_path};
 use crate::error::Error;
 use crate::output;
+use crate::threads;
 
 pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
     start_log(args.log);
+    let (workers, cpus) = threads::plan(args.workers.map(usize::from), args.cpus.as_ref())?;
     let config = match &args.file {
         Some(file) => Config::read(file)?,
         None => Config::from_args(&args.network),
@@ -44,6 +46,13 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
     let options = Options {
         socket: Some(socket.clone()),
         capture: args.capture.clone(),
+        workers,
+        cpus,
+        io: match args.io {
+            IoArg::Auto => Io::Auto,
+            IoArg::Epoll => Io::Epoll,
+            IoArg::Uring => Io::Uring,
+        },
         poll: match args.poll {
             PollArg::Adaptive => PollPolicy::Adaptive,
             PollArg::Busy => PollPolicy::Busy,

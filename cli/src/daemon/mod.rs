@@ -43,13 +43,31 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// File (pcapng) that every frame to a container is recorded in.
     pub capture: Option<PathBuf>,
-    /// What the poll thread does when nothing is there.
+    /// How many poll threads there are; 0 counts as 1.
+    pub workers: usize,
+    /// The CPUs that they are kept on, in order; a thread without one runs where the kernel lets it.
+    pub cpus: Vec<usize>,
+    /// How frames are read.
+    pub io: Io,
+    /// What a poll thread does when nothing is there.
     pub poll: PollPolicy,
     /// How long [`PollPolicy::Adaptive`] looks again; none for what suits the machine.
     pub spin: Option<Duration>,
 }
 
-/// What the poll thread does when nothing is there.
+/// How frames are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Io {
+    /// As was measured to be best.
+    #[default]
+    Auto,
+    /// Readiness by epoll, and one read for each frame.
+    Epoll,
+    /// Multishot reads by io_uring; by epoll where io_uring cannot be used.
+    Uring,
+}
+
+/// What a poll thread does when nothing is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum PollPolicy {
     /// Look again for a short while after the last frame, then sleep.
@@ -59,6 +77,17 @@ pub enum PollPolicy {
     Busy,
     /// Sleep at once: the least CPU.
     Sleep,
+}
+
+impl PollPolicy {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PollPolicy::Adaptive => "adaptive",
+            PollPolicy::Busy => "busy",
+            PollPolicy::Sleep => "sleep",
+        }
+    }
 }
 
 /// A running daemon. It stops when this is dropped.

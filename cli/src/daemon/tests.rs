@@ -468,5 +468,6 @@ fn stats() -> StatsView {
         rx_frames: 5,
         tx_frames: 6,
         drops: 7,
+        threads: Vec::new(),
     }
 }

@@ -35,14 +35,17 @@
 
 pub mod cable;
 pub mod capture;
+pub mod doorbell;
 mod error;
 pub mod fault;
+pub mod intake;
 pub mod netns;
 pub mod pass;
 pub mod poller;
 mod port;
 pub mod process;
 mod random;
+mod ring;
 pub mod routes;
 mod rtnetlink;
 pub mod socket;

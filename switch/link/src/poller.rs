@@ -204,6 +204,18 @@ impl Poller {
         Ok(())
     }
 
+    /// Begins a turn of which it is known that there are no news.
+    pub(crate) fn no_news(&mut self) {
+        self.foreign.clear();
+        self.woken = false;
+        self.turn = self.queue.len();
+    }
+
+    /// Whether the last [`Poller::poll`] brought as much as it can at once, so that there may be more.
+    pub(crate) fn was_full(&self) -> bool {
+        self.events.iter().count() >= EVENTS
+    }
+
     /// The next port to serve in this turn. It counts as ready for the next turn too, unless it is parked.
     pub fn next_ready(&mut self) -> Option<Token> {
         while self.turn > 0 {
@@ -253,6 +265,13 @@ impl Poller {
             entry.queued = true;
             self.queue.push_back(token);
         }
+    }
+}
+
+impl AsRawFd for Poller {
+    /// Readable when [`Poller::poll`] would not block.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 }
 

@@ -5,11 +5,12 @@
 //! plain TAP that any kernel has had for decades, and the port then cuts and completes in software.
 //!
 //! One system call moves one frame: a `read` that brings header and frame together, a `writev` that takes them together.
-//! A write is atomic, so several threads may write to one device ([`Tap::try_clone`]); its reading side belongs to one.
+//! A write is atomic, so several threads may write to one device ([`Tap::share`]); its reading side belongs to one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -53,13 +54,20 @@ pub enum Offload {
     TsoUso,
 }
 
-/// An open TAP device.
+/// An open TAP device, or one of several threads' hold on it.
 #[derive(Debug)]
 pub struct Tap {
+    device: Arc<Device>,
+    /// Where a super-frame is cut for a device without offload.
+    scratch: Vec<u8>,
+}
+
+/// What all who hold the device share. The kernel takes reads and writes from several threads.
+#[derive(Debug)]
+struct Device {
     file: File,
     name: String,
     offload: Offload,
-    scratch: Vec<u8>,
 }
 
 /// Says what is wrong with an interface name, if anything.
@@ -156,39 +164,59 @@ impl Tap {
             return Err(refuse("it puts packet information in front of each frame"));
         }
         let offload = if has(libc::IFF_VNET_HDR) { enable_offload(&fd, &device.name)? } else { Offload::None };
-        set_nonblocking(&fd, &device.name)?;
-        Ok(Tap { file: File::from(fd), name: device.name, offload, scratch: Vec::new() })
+        let device = Device { file: File::from(fd), name: device.name, offload };
+        let tap = Tap { device: Arc::new(device), scratch: Vec::new() };
+        tap.set_nonblocking(true)?;
+        Ok(tap)
     }
 
-    /// Gives the descriptor up.
-    pub fn into_fd(self) -> OwnedFd {
-        self.file.into()
-    }
-
-    /// The same device once more, for another thread to write to.
-    ///
-    /// The device lives until the last of them is dropped. Only one may be polled and read.
+    /// Gives the descriptor up. If the device is shared, a copy of it.
     ///
     /// # Errors
-    /// When no more descriptors can be opened.
-    pub fn try_clone(&self) -> io::Result<Tap> {
-        let file = self.file.try_clone()?;
-        Ok(Tap { file, name: self.name.clone(), offload: self.offload, scratch: Vec::new() })
+    /// Only if it is shared: when no more descriptors can be opened.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        match Arc::try_unwrap(self.device) {
+            Ok(device) => Ok(device.file.into()),
+            Err(shared) => shared.file.try_clone().map(OwnedFd::from),
+        }
+    }
+
+    /// The same device once more, for another thread to write to. It costs no descriptor.
+    ///
+    /// The device lives until the last of them is dropped. Only one may be polled and read.
+    pub fn share(&self) -> Tap {
+        Tap { device: Arc::clone(&self.device), scratch: Vec::new() }
+    }
+
+    /// Whether a read without a frame returns at once instead of waiting, for everybody who shares the device. On at
+    /// first. A write never waits for the container: frames that it does not take in time are dropped by the kernel.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_nonblocking(&self, on: bool) -> Result<(), LinkError> {
+        let set = || {
+            let flags = OFlag::from_bits_retain(fcntl(&self.device.file, FcntlArg::F_GETFL)?);
+            let flags = if on { flags | OFlag::O_NONBLOCK } else { flags & !OFlag::O_NONBLOCK };
+            fcntl(&self.device.file, FcntlArg::F_SETFL(flags))
+        };
+        set().map(drop).map_err(|e| {
+            LinkError::system(format!("choose whether '{}' blocks", self.device.name), e, "please report this")
+        })
     }
 
     /// The interface's name at the time it was opened or taken over. The container may rename it.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.device.name
     }
 
     /// Which offloads the kernel granted.
     pub fn granted(&self) -> Offload {
-        self.offload
+        self.device.offload
     }
 
-    fn write(&mut self, parts: &[IoSlice<'_>]) -> Result<(), DropReason> {
+    fn write(&self, parts: &[IoSlice<'_>]) -> Result<(), DropReason> {
         loop {
-            match self.file.write_vectored(parts) {
+            match (&self.device.file).write_vectored(parts) {
                 Ok(_) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(tx_reason(&e)),
@@ -198,7 +226,7 @@ impl Tap {
 
     /// Whether this frame has to be cut or completed before the kernel takes it.
     fn needs_software(&self, meta: &Meta) -> bool {
-        match self.offload {
+        match self.device.offload {
             Offload::None => true,
             Offload::Tso => meta.gso.is_some_and(|gso| gso.kind == GsoKind::Udp),
             Offload::TsoUso => false,
@@ -208,16 +236,16 @@ impl Tap {
 
 impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.device.file.as_fd()
     }
 }
 
 impl Port for Tap {
     fn rx(&mut self, buffer: &mut Buffer) -> Rx {
-        let vnet = self.offload != Offload::None;
+        let vnet = self.device.offload != Offload::None;
         let read = loop {
             let room = if vnet { buffer.whole() } else { buffer.behind_header() };
-            match self.file.read(room) {
+            match (&self.device.file).read(room) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
@@ -227,18 +255,13 @@ impl Port for Tap {
             Ok(read) => read,
             Err(e) => return rx_outcome(&e),
         };
-        let len = if vnet { read.saturating_sub(VNET_HEADER_LEN) } else { read };
-        if len < ETHERNET_HEADER_LEN {
-            return Rx::Bad(DropReason::FrameTooShort);
-        }
+        let header = buffer.header();
+        let header = if vnet { &header[..read.min(VNET_HEADER_LEN)] } else { &[] };
+        let len = read - header.len();
         if len > MAX_FRAME_LEN {
             return Rx::Bad(DropReason::FrameTooLong);
         }
-        if !vnet {
-            return Rx::Frame(Meta::PLAIN, len);
-        }
-        let header = buffer.header();
-        match Meta::decode(&header, buffer.frame(len)) {
+        match describe(vnet, header, buffer.frame(len)) {
             Ok(meta) => Rx::Frame(meta, len),
             Err(reason) => Rx::Bad(reason),
         }
@@ -249,7 +272,7 @@ impl Port for Tap {
             return self.write(&[IoSlice::new(&meta.encode(frame)), IoSlice::new(frame)]);
         }
         let header = Meta::PLAIN.encode(&[]);
-        let vnet = self.offload != Offload::None;
+        let vnet = self.device.offload != Offload::None;
         let mut scratch = std::mem::take(&mut self.scratch);
         let sent = tx_plain(meta, frame, &mut scratch, |segment| {
             let parts = [IoSlice::new(&header), IoSlice::new(segment)];
@@ -260,7 +283,7 @@ impl Port for Tap {
     }
 
     fn offload(&self) -> bool {
-        self.offload != Offload::None
+        self.device.offload != Offload::None
     }
 }
 
@@ -278,6 +301,21 @@ fn has_packet_information(fd: &OwnedFd, flags: libc::c_int) -> bool {
     !none(flags)
 }
 
+/// What a device with or without a virtio-net header says of a frame that was just read.
+pub(crate) fn describe(vnet: bool, header: &[u8], frame: &[u8]) -> Result<Meta, DropReason> {
+    if frame.len() < ETHERNET_HEADER_LEN {
+        return Err(DropReason::FrameTooShort);
+    }
+    if frame.len() > MAX_FRAME_LEN {
+        return Err(DropReason::FrameTooLong);
+    }
+    if !vnet {
+        return Ok(Meta::PLAIN);
+    }
+    let header = header.first_chunk().ok_or(DropReason::FrameTooShort)?;
+    Meta::decode(header, frame)
+}
+
 /// What a failed write says about the frame.
 fn tx_reason(error: &io::Error) -> DropReason {
     match error.raw_os_error().map(Errno::from_raw) {
@@ -289,7 +327,7 @@ fn tx_reason(error: &io::Error) -> DropReason {
 }
 
 /// What a failed read says about the port.
-fn rx_outcome(error: &io::Error) -> Rx {
+pub(crate) fn rx_outcome(error: &io::Error) -> Rx {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => Rx::WouldBlock,
         // The kernel could not describe a frame in a virtio-net header; the frame is consumed and the next may be good.
@@ -313,14 +351,6 @@ fn enable_offload(fd: &OwnedFd, name: &str) -> Result<Offload, LinkError> {
     }
     sys::tun_set_offload(fd, WITH_TSO).map_err(explain("turn on the segmentation offload"))?;
     Ok(Offload::Tso)
-}
-
-fn set_nonblocking(fd: &OwnedFd, name: &str) -> Result<(), LinkError> {
-    let set = || {
-        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-        fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))
-    };
-    set().map(drop).map_err(|e| LinkError::system(format!("make '{name}' non-blocking"), e, "please report this"))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ reasons! {
     CannotSegment, "cannot-segment", "The port needs the super-frame cut, and it cannot be cut.";
     TxFailed, "tx-failed", "The kernel refused the frame when it was written to the port.";
     TxFull, "tx-full", "The port's queue was full.";
+    GatewayBusy, "gateway-busy", "The poll thread that serves the gateway had too much waiting from the others.";
     PortDown, "port-down", "The container's interface is down.";
     FaultInjected, "fault-injected", "A fault injector lost the frame on purpose.";
     // Switch

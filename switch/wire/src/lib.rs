@@ -16,12 +16,13 @@
 //! Whoever wants to know why passes a [`Journey`]; whoever does not passes [`Unheard`], which costs nothing.
 //!
 //! Super-frames (up to 64 KiB with [`Gso`] in their metadata) stay whole; [`segment`] cuts them for a port that lacks
-//! the capability.
+//! the capability, and [`coalesce`] makes them of what comes from one.
 #![forbid(unsafe_code)]
 
 mod addr;
 pub mod build;
 pub mod checksum;
+pub mod coalesce;
 mod drop;
 mod frame;
 mod journey;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use tapswitch_wire::Instant;
 
 /// Monotonic time since the daemon started, and the calendar time of that moment.
+#[derive(Clone, Copy)]
 pub(super) struct Clock {
     start: std::time::Instant,
     epoch: Duration,

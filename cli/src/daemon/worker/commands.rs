@@ -4,15 +4,17 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use tapswitch_link::Port;
-use tapswitch_link::poller::Token;
+use tapswitch_link::intake::Backend;
 use tapswitch_link::tap::Tap;
 use tapswitch_switch::MAX_PORTS;
-use tapswitch_wire::{Instant, Mac, PortId};
+use tapswitch_wire::{Instant, Mac};
 
 use super::lan::{Attached, Lan, Member};
+use super::lane::Order;
+use super::reader::Place;
 use super::{Listener, MAX_LISTENERS, Worker, views};
-use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView};
-use crate::daemon::command::{Command, Refusal};
+use crate::api::{AttachOffer, AttachRequest, AttachTap, JourneyView, PortView, ThreadView};
+use crate::daemon::command::{Command, Refusal, Reply};
 
 /// A name is used in file names, output and one day in DNS.
 const MAX_NAME: usize = 63;
@@ -40,7 +42,7 @@ impl Worker {
                 let _ = reply.send(self.networks.iter().map(|lan| views::network(lan, now)).collect());
             }
             Command::Ports(network, reply) => {
-                let _ = reply.send(self.listing(network, |lan| views::ports(lan, now)));
+                let _ = reply.send(self.listing(network, |lan| views::ports(lan, &self.lanes, now)));
             }
             Command::Fdb(network, reply) => {
                 let _ = reply.send(self.listing(network, |lan| views::fdb(lan, now)));
@@ -55,24 +57,15 @@ impl Worker {
                 let _ = reply.send(self.listing(network, |lan| views::flows(lan, now)));
             }
             Command::Drops(network, reply) => {
-                let _ = reply.send(self.listing(network, views::drops));
+                let _ = reply.send(self.listing(network, |lan| views::drops(lan, &self.lanes)));
             }
             Command::Stats(reply) => {
-                let _ = reply.send(views::stats(&self.networks, self.turns, self.sleeps, now));
+                let _ = reply.send(views::stats(&self.networks, &self.lanes, self.threads(), now));
             }
             Command::Journey { name, proto, reply } => {
-                // Those who do not wait any more make room.
-                self.listeners.retain(|listener| !listener.reply.is_closed());
-                let refused = match self.find(&name) {
-                    Some((network, port)) if self.listeners.len() < MAX_LISTENERS => {
-                        return self.listeners.push(Listener { network, port, proto, reply });
-                    }
-                    Some(_) => Refusal::Full(format!(
-                        "{MAX_LISTENERS} journeys are waited for already; end some of those who wait"
-                    )),
-                    None => unknown_container(&name),
-                };
-                let _ = reply.send(Err(refused));
+                if let Err((reply, refused)) = self.listen(&name, proto, reply) {
+                    let _ = reply.send(Err(refused));
+                }
             }
             // The loop ends before it comes here.
             Command::Stop => {}
@@ -95,12 +88,60 @@ impl Worker {
         })
     }
 
-    /// The attached container of this name.
-    fn find(&self, name: &str) -> Option<(usize, PortId)> {
-        self.networks.iter().enumerate().find_map(|(index, lan)| {
+    /// The attached container of this name, and the thread that reads it.
+    fn find(&self, name: &str) -> Option<(Place, usize)> {
+        self.networks.iter().enumerate().find_map(|(network, lan)| {
             let attached = lan.members.get(name)?.attached.as_ref()?;
-            Some((index, attached.port))
+            let place = Place { network, port: attached.port, serial: attached.serial };
+            Some((place, attached.thread))
         })
+    }
+
+    /// Lets somebody wait for a journey, at the thread that reads the port.
+    fn listen(
+        &mut self,
+        name: &str,
+        proto: Option<String>,
+        reply: Reply<Result<JourneyView, Refusal>>,
+    ) -> Result<(), (Reply<Result<JourneyView, Refusal>>, Refusal)> {
+        // Those who do not wait any more make room.
+        let mut waiting = 0;
+        let mut count = |listeners: &mut Vec<Listener>| {
+            listeners.retain(|listener| !listener.reply.is_closed());
+            waiting += listeners.len();
+        };
+        count(&mut self.listeners);
+        self.lanes.iter().for_each(|lane| count(&mut lane.state().listeners));
+        let Some((place, thread)) = self.find(name) else { return Err((reply, unknown_container(name))) };
+        if waiting >= MAX_LISTENERS {
+            let text = format!("{MAX_LISTENERS} journeys are waited for already; end some of those who wait");
+            return Err((reply, Refusal::Full(text)));
+        }
+        let listener = Listener { place, proto, reply };
+        match thread.checked_sub(1) {
+            None => self.listeners.push(listener),
+            Some(lane) => self.lanes[lane].state().listeners.push(listener),
+        }
+        Ok(())
+    }
+
+    /// The poll threads, the owner first.
+    fn threads(&self) -> Vec<ThreadView> {
+        let view = |thread: usize, io: Backend, turns, sleeps| ThreadView {
+            thread,
+            cpu: self.options.cpus.get(thread).copied(),
+            io: io.to_string(),
+            poll: self.options.poll.name().into(),
+            spin_us: self.pace.spin().map(|spin| u64::try_from(spin.as_micros()).unwrap_or(u64::MAX)),
+            ports: self.loads[thread],
+            turns,
+            sleeps,
+        };
+        let others = self.lanes.iter().zip(1..).map(|(lane, thread)| {
+            let state = lane.state();
+            view(thread, lane.backend, state.turns, state.sleeps)
+        });
+        std::iter::once(view(0, self.backend, self.turns, self.sleeps)).chain(others).collect()
     }
 
     fn reserve(&mut self, request: AttachRequest, now: Instant) -> Result<AttachOffer, Refusal> {
@@ -203,15 +244,27 @@ impl Worker {
         let Some(member) = lan.members.get_mut(name).filter(|member| member.attached.is_none()) else {
             return Err(failed(&"the offer is not valid any more; try again"));
         };
-        let place = self.tokens.iter().position(Option::is_none).unwrap_or(self.tokens.len());
-        self.poller.add(Token(place), &device).map_err(|error| failed(&error))?;
-        if place == self.tokens.len() {
-            self.tokens.push(None);
+        self.serial += 1;
+        let place = Place { network: index, port, serial: self.serial };
+        // The thread with the fewest ports reads it.
+        let thread = (0..self.loads.len()).min_by_key(|thread| self.loads[*thread]).unwrap_or(0);
+        let (offload, captured) = (device.offload(), lan.taps.captured(name));
+        if thread == 0 {
+            self.reader.add(place, device.share()).map_err(|error| failed(&error))?;
         }
-        self.tokens[place] = Some((index, port));
-        member.attached = Some(Attached { port, tap, offload: device.offload(), since: now });
-        lan.add_port(port, name, device, now);
-        views::ports(lan, now)
+        self.loads[thread] += 1;
+        member.attached = Some(Attached { port, tap, offload, since: now, serial: place.serial, thread });
+        // All can send to it before anybody reads it.
+        for lane in &self.lanes {
+            let part = &mut lane.state().parts[index];
+            part.forwarder.add_port(port);
+            part.taps.insert(port, device.share(), captured);
+        }
+        if let Some(lane) = thread.checked_sub(1).and_then(|lane| self.lanes.get(lane)) {
+            lane.order(Order::Read(place, device.share()));
+        }
+        lan.add_port(port, name, device, captured, now);
+        views::ports(lan, &self.lanes, now)
             .into_iter()
             .find(|view| view.name == name)
             .ok_or_else(|| failed(&"the container went away at once"))
@@ -228,8 +281,8 @@ impl Worker {
     }
 
     fn detach(&mut self, name: &str, now: Instant) -> Result<(), Refusal> {
-        let (index, port) = self.find(name).ok_or_else(|| unknown_container(name))?;
-        self.remove_port(index, port, now);
+        let (place, _) = self.find(name).ok_or_else(|| unknown_container(name))?;
+        self.remove_port(place, now);
         Ok(())
     }
 }

@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use tapswitch_dhcp::State;
+use tapswitch_link::capture::CaptureId;
 use tapswitch_link::routes::Routes;
 use tapswitch_link::socket::set_peek_offset;
 use tapswitch_link::tap::Tap;
 use tapswitch_network::{Config, Network, Uplink};
 use tapswitch_relay::{Lent, Limits, Policy, Sockets};
-use tapswitch_wire::{Instant, Journey, Mac, Meta, PortId, Verdict};
+use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Verdict};
 
 use super::clock::Clock;
+use super::handoff::Handed;
 use super::journal::Journal;
+use super::reader::Place;
 use super::taps::{Capturing, Taps};
 use crate::api::AttachTap;
 use crate::config::NetworkPlan;
@@ -34,9 +37,15 @@ pub(super) struct Attached {
     pub(super) tap: AttachTap,
     pub(super) offload: bool,
     pub(super) since: Instant,
+    /// Tells it from others that have the port's number after it.
+    pub(super) serial: u64,
+    /// The poll thread that reads it.
+    pub(super) thread: usize,
 }
 
 pub(super) struct Lan {
+    /// Its place among the daemon's networks.
+    pub(super) index: usize,
     pub(super) plan: NetworkPlan,
     pub(super) network: Network<Sockets>,
     pub(super) taps: Taps,
@@ -46,7 +55,9 @@ pub(super) struct Lan {
 }
 
 impl Lan {
+    #[expect(clippy::too_many_arguments, reason = "what the daemon has in one piece")]
     pub(super) fn new(
+        index: usize,
         plan: NetworkPlan,
         subnets: &[Ipv4Net],
         limits: Limits,
@@ -82,7 +93,7 @@ impl Lan {
             None => Journal::in_memory(),
         };
         let taps = Taps::new(&plan.name, capture);
-        let mut lan = Lan { plan, network, taps, members: HashMap::new(), names: HashMap::new(), journal };
+        let mut lan = Lan { index, plan, network, taps, members: HashMap::new(), names: HashMap::new(), journal };
         lan.release_orphans(now);
         Ok(lan)
     }
@@ -139,18 +150,44 @@ impl Lan {
     }
 
     /// Makes a port work. Its number is free.
-    pub(super) fn add_port(&mut self, port: PortId, name: &str, tap: Tap, now: Instant) {
+    pub(super) fn add_port(&mut self, port: PortId, name: &str, tap: Tap, captured: Option<CaptureId>, now: Instant) {
         self.network.add_port(port);
-        self.taps.insert(port, name, tap);
+        self.taps.insert(port, tap, captured);
         self.names.insert(port, name.to_string());
         // Stations that knew another gateway at this address hear of this one.
         self.network.announce(now);
     }
 
-    /// Detaches a container and forgets it.
-    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) {
+    /// The rest of the way of a frame that another thread read.
+    pub(super) fn handed(
+        &mut self,
+        handed: &Handed,
+        frame: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+    ) -> Verdict {
+        let Handed { place, meta, share, .. } = *handed;
+        // The port's number may be another container's by now.
+        if !self.is_at(place) {
+            return Verdict::Drop(DropReason::UnknownPort);
+        }
+        let journal = &mut self.journal;
+        let record = &mut |line: &[u8]| journal.record(line);
+        self.network.handed(place.port, meta, frame, share, now, journey, &mut self.taps.at(now), record)
+    }
+
+    /// Whether this very port is attached.
+    pub(super) fn is_at(&self, place: Place) -> bool {
+        let member = self.names.get(&place.port).and_then(|name| self.members.get(name));
+        member.and_then(|member| member.attached.as_ref()).is_some_and(|attached| attached.serial == place.serial)
+    }
+
+    /// Detaches a container and forgets it. Returns the thread that read it.
+    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Option<usize> {
         let name = self.names.remove(&port);
-        let mac = name.as_ref().and_then(|name| self.members.get(name)).map(|member| member.mac);
+        let member = name.as_ref().and_then(|name| self.members.get(name));
+        let mac = member.map(|member| member.mac);
+        let thread = member.and_then(|member| member.attached.as_ref()).map(|attached| attached.thread);
         let ip = self.network.leases(now).into_iter().find(|lease| Some(lease.mac) == mac).map(|lease| lease.ip);
         let journal = &mut self.journal;
         self.network.remove_port(port, ip, now, &mut |line| journal.record(line));
@@ -158,6 +195,7 @@ impl Lan {
         if let Some(name) = name {
             self.forget(&name, now);
         }
+        thread
     }
 
     /// The name of the container at a port.

@@ -1,47 +1,52 @@
-//! The poll thread: it owns the networks, their TAPs and their sockets, and runs the loop.
+//! The poll threads. The first, the *owner*, has the networks, their gateways and their sockets; the others ([`lane`])
+//! read ports and forward between them.
 //!
-//! # A turn of the loop
+//! # A turn of the owner's loop
 //!
-//! 1. Wait until a TAP or a socket has news, a timer is due, or the control thread wakes it. If something is still to be
-//!    done, do not wait.
+//! 1. Wait until a TAP or a socket has news, a timer is due, or somebody rings. If something is still to be done, do not
+//!    wait.
 //! 2. Read the clock, once.
 //! 3. Carry out commands.
 //! 4. Tell the networks what their sockets became ready for.
 //! 5. Serve the ready ports in turns, each up to its budget, every frame to its end.
-//! 6. Let the networks send what they owe, and let timers end.
+//! 6. Take what other threads read and the gateway gets.
+//! 7. Let the networks send what they owe, and let timers end.
 //!
 //! Nothing else reads a clock or a descriptor. A container that dies takes its TAP with it; reading says so, and the port
 //! is removed.
 
 mod clock;
 mod commands;
+mod handoff;
 mod journal;
 mod lan;
+mod lane;
 mod limits;
 mod pace;
+mod reader;
+mod start;
 mod taps;
 mod views;
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
-use tapswitch_link::poller::{Poller, Token};
-use tapswitch_link::{Buffer, Rx};
+use crossbeam_channel::{Receiver, TryRecvError};
+use tapswitch_link::doorbell::Doorbell;
+use tapswitch_link::intake::Backend;
 use tapswitch_relay::{FlowId, Readiness};
-use tapswitch_wire::{Instant, PortId, Recorded, Unheard, render};
+use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
 use tokio::sync::oneshot;
 
 use super::Options;
 use super::command::{Command, Refusal};
-use super::control::Control;
 use crate::api::JourneyView;
-use crate::config::NetworkPlan;
 use clock::Clock;
+use handoff::{Batch, Told};
 use lan::Lan;
+use lane::{Lane, Order};
 use pace::Pace;
-use taps::Capturing;
+use reader::{Place, Reader, Sink};
+pub use start::spawn;
 
 /// Frames that one port may send in one turn before the others get theirs.
 const BUDGET: usize = 64;
@@ -52,42 +57,32 @@ const MAX_LISTENERS: usize = 16;
 /// Flow numbers take the lower bits of a token; the network's place stands above, from 1 on.
 const NETWORK_SHIFT: u32 = 48;
 
-/// Starts the poll thread.
-///
-/// # Errors
-/// What could not be set up, for people: a lease file that cannot be written, a capture file that cannot be made.
-pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, JoinHandle<()>), String> {
-    let poller = Poller::new(BUDGET).map_err(|e| format!("cannot make a poller: {e}; raise the limit (ulimit -n)"))?;
-    let waker = poller.waker();
-    let (tx, commands) = bounded(COMMANDS);
-    // A wake-up that fails is one that is already under way.
-    let control = Control::new(tx, Arc::new(move || drop(waker.wake())));
-    let mut worker = Worker::new(plans, options, poller, commands)?;
-    let thread = std::thread::Builder::new()
-        .name("poll".into())
-        .spawn(move || worker.run())
-        .map_err(|e| format!("cannot start the poll thread: {e}; raise the limit (ulimit -u)"))?;
-    Ok((control, thread))
-}
-
 /// Somebody waits for the journey of a frame.
 struct Listener {
-    network: usize,
-    port: PortId,
+    place: Place,
     proto: Option<String>,
     reply: oneshot::Sender<Result<JourneyView, Refusal>>,
 }
 
+/// The owner.
 struct Worker {
-    poller: Poller,
+    // Dropped first: the other threads end before what they send to.
+    lanes: Vec<Lane>,
+    reader: Reader,
+    backend: Backend,
     commands: Receiver<Command>,
+    doorbell: Doorbell,
     clock: Clock,
     pace: Pace,
+    options: Options,
     networks: Vec<Lan>,
-    /// Which port a token of the poller means.
-    tokens: Vec<Option<(usize, PortId)>>,
     listeners: Vec<Listener>,
-    buffer: Buffer,
+    /// Ports that were found gone in this turn.
+    gone: Vec<Place>,
+    /// How many ports each thread reads, the owner first.
+    loads: Vec<usize>,
+    /// Of the last attached port.
+    serial: u64,
     turns: u64,
     sleeps: u64,
 }
@@ -100,55 +95,33 @@ enum Run {
 }
 
 impl Worker {
-    fn new(
-        plans: Vec<NetworkPlan>,
-        options: &Options,
-        poller: Poller,
-        commands: Receiver<Command>,
-    ) -> Result<Worker, String> {
-        let clock = Clock::new();
-        let capture = options.capture.as_ref().map(|path| Capturing::create(path, clock.epoch())).transpose()?;
-        let limits = limits::flows(plans.len());
-        let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
-        let mut networks = Vec::new();
-        for (index, plan) in plans.into_iter().enumerate() {
-            let registry = poller.registry().try_clone().map_err(|e| format!("cannot share the poller: {e}"))?;
-            let token_bits = (index as u64 + 1) << NETWORK_SHIFT;
-            networks.push(Lan::new(plan, &subnets, limits, registry, token_bits, capture.clone(), &clock)?);
-        }
-        Ok(Worker {
-            poller,
-            commands,
-            clock,
-            pace: Pace::new(options.poll, options.spin),
-            networks,
-            tokens: Vec::new(),
-            listeners: Vec::new(),
-            buffer: Buffer::new(),
-            turns: 0,
-            sleeps: 0,
-        })
-    }
-
     fn run(&mut self) {
+        let mut now = self.clock.now();
         loop {
-            let timeout = self.timeout(self.clock.now());
-            if let Err(error) = self.poller.poll(timeout) {
-                tracing::error!("the poller failed: {error}; the switch ends");
+            let timeout = self.timeout(now);
+            if let Err(error) = self.reader.poll(timeout) {
+                tracing::error!("the poll thread cannot wait for frames: {error}; the switch ends");
                 return;
             }
+            self.doorbell.awake();
             self.turns += 1;
             self.sleeps += u64::from(timeout != Some(Duration::ZERO));
-            let now = self.clock.now();
+            now = self.clock.now();
             if self.carry_out(now) == Run::Stop {
                 break;
             }
-            if !self.poller.events().is_empty() || self.poller.is_busy() {
+            let events = self.socket_events(now);
+            let Worker { reader, networks, listeners, gone, .. } = self;
+            let frames = reader.serve(&mut Turn { networks, listeners, gone, now });
+            let Ok(handed) = self.take_handed(now) else {
+                tracing::error!("a poll thread has ended by itself; the switch ends");
+                return;
+            };
+            if events || frames || handed {
                 self.pace.worked(now);
             }
-            self.socket_events(now);
-            while let Some(token) = self.poller.next_ready() {
-                self.serve_port(token, now);
+            for place in std::mem::take(&mut self.gone) {
+                self.remove_gone(place, now);
             }
             for lan in &mut self.networks {
                 lan.poll(now);
@@ -159,27 +132,35 @@ impl Worker {
         }
     }
 
-    /// How long the next turn may wait.
+    /// How long the next turn may wait. Times are those of this turn's beginning.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.poller.is_busy() || self.networks.iter().any(|lan| lan.network.is_busy()) || !self.commands.is_empty() {
+        if self.reader.is_busy() || self.networks.iter().any(|lan| lan.network.is_busy()) {
             return Some(Duration::ZERO);
         }
-        self.pace.timeout(now, self.networks.iter().filter_map(|lan| lan.network.deadline()).min())
+        let deadline = self.networks.iter().filter_map(|lan| lan.network.deadline()).min();
+        let timeout = self.pace.timeout(now, deadline);
+        if timeout == Some(Duration::ZERO) {
+            return timeout;
+        }
+        self.doorbell.listen();
+        let has_news = !self.commands.is_empty() || self.lanes.iter().any(|lane| lane.inbox.has_news());
+        if has_news { Some(Duration::ZERO) } else { timeout }
     }
 
     fn carry_out(&mut self, now: Instant) -> Run {
         for _ in 0..COMMANDS {
             match self.commands.try_recv() {
-                Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => return Run::Stop,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Run::Stop,
                 Ok(command) => self.command(command, now),
-                Err(crossbeam_channel::TryRecvError::Empty) => break,
+                Err(TryRecvError::Empty) => break,
             }
         }
         Run::On
     }
 
-    fn socket_events(&mut self, now: Instant) {
-        for event in self.poller.events() {
+    /// Says whether there were any.
+    fn socket_events(&mut self, now: Instant) -> bool {
+        for event in self.reader.events() {
             let bits = event.token.0 as u64;
             let network = (bits >> NETWORK_SHIFT).checked_sub(1).and_then(|index| usize::try_from(index).ok());
             if let Some(lan) = network.and_then(|index| self.networks.get_mut(index)) {
@@ -187,65 +168,109 @@ impl Worker {
                 lan.network.host_event(FlowId::from_bits(bits), ready, now, &mut lan.taps.at(now));
             }
         }
+        !self.reader.events().is_empty()
     }
 
-    /// Reads frames of one port, up to its budget, each run to its end.
-    fn serve_port(&mut self, token: Token, now: Instant) {
-        let Some(Some((index, port))) = self.tokens.get(token.0).copied() else {
-            return self.poller.park(token);
-        };
-        for _ in 0..self.poller.budget() {
-            match self.networks[index].taps.rx(port, &mut self.buffer) {
-                Rx::Frame(meta, len) => {
-                    if self.listeners.is_empty() {
-                        let frame = self.buffer.frame(len);
-                        self.networks[index].frame(port, meta, frame, now, &mut Unheard);
-                    } else {
-                        self.told_frame(index, port, meta, len, now);
-                    }
+    /// Takes what the other threads read. Says whether there was anything; an error if one of them has ended.
+    fn take_handed(&mut self, now: Instant) -> Result<bool, TryRecvError> {
+        let mut any = false;
+        for at in 0..self.lanes.len() {
+            match self.lanes[at].inbox.take() {
+                Ok(mut batch) => {
+                    any = true;
+                    self.work_off(&mut batch, now);
+                    self.lanes[at].inbox.give_back(batch);
                 }
-                Rx::Bad(reason) => self.networks[index].network.dropped(port, reason),
-                Rx::WouldBlock => return self.poller.park(token),
-                Rx::Gone => {
-                    let name = self.networks[index].name_of(port);
-                    tracing::info!("container {name} has gone");
-                    return self.remove_port(index, port, now);
+                Err(TryRecvError::Empty) => {}
+                Err(ended) => return Err(ended),
+            }
+        }
+        Ok(any)
+    }
+
+    fn work_off(&mut self, batch: &mut Batch, now: Instant) {
+        self.gone.append(&mut batch.gone);
+        for (place, told, verdict) in batch.told.drain(..) {
+            answer(*told, place, verdict, &self.networks[place.network]);
+        }
+        for (mut handed, frame) in batch.drain() {
+            let lan = &mut self.networks[handed.place.network];
+            match handed.told.take() {
+                None => drop(lan.handed(&handed, frame, now, &mut Unheard)),
+                Some(mut told) => {
+                    let verdict = lan.handed(&handed, frame, now, &mut told.journey);
+                    answer(*told, handed.place, verdict, lan);
                 }
             }
         }
     }
 
-    /// A frame while somebody listens.
-    fn told_frame(&mut self, index: usize, port: PortId, meta: tapswitch_wire::Meta, len: usize, now: Instant) {
-        let frame = self.buffer.frame(len);
-        let heard = |listener: &Listener| {
-            listener.network == index
-                && listener.port == port
-                && listener.proto.as_deref().is_none_or(|proto| views::is_proto(proto, frame))
-        };
-        let Some(place) = self.listeners.iter().position(heard) else {
-            self.networks[index].frame(port, meta, frame, now, &mut Unheard);
-            return;
-        };
-        let listener = self.listeners.swap_remove(place);
-        let line = render(&meta, frame);
-        let mut journey = Recorded::default();
-        let lan = &mut self.networks[index];
-        let verdict = lan.frame(port, meta, frame, now, &mut journey);
-        // Who asked may have gone away.
-        let _ = listener.reply.send(Ok(views::journey(line, lan.name_of(port), journey, verdict, lan)));
+    /// A port's reading thread found that its container has died.
+    fn remove_gone(&mut self, place: Place, now: Instant) {
+        let lan = &self.networks[place.network];
+        if lan.is_at(place) {
+            tracing::info!("container {} has gone", lan.name_of(place.port));
+            self.remove_port(place, now);
+        }
     }
 
     /// Detaches a port: of its own accord, because its container died, or because it was told to.
-    fn remove_port(&mut self, index: usize, port: PortId, now: Instant) {
-        if let Some(place) = self.tokens.iter().position(|place| *place == Some((index, port))) {
-            self.tokens[place] = None;
-            if let Err(error) = self.poller.remove(Token(place)) {
-                tracing::debug!("cannot take port {port} out of the poller: {error}");
-            }
-        }
+    fn remove_port(&mut self, place: Place, now: Instant) {
+        self.reader.remove(place);
         // Whoever waits for a journey of it hears that there will be none.
-        self.listeners.retain(|listener| listener.network != index || listener.port != port);
-        self.networks[index].remove_port(port, now);
+        self.listeners.retain(|listener| listener.place != place);
+        for lane in &self.lanes {
+            let mut state = lane.state();
+            state.listeners.retain(|listener| listener.place != place);
+            let part = &mut state.parts[place.network];
+            part.forwarder.remove_port(place.port);
+            part.taps.remove(place.port);
+            drop(state);
+            lane.order(Order::Forget(place));
+        }
+        if let Some(thread) = self.networks[place.network].remove_port(place.port, now) {
+            self.loads[thread] -= 1;
+        }
+    }
+}
+
+/// Tells who waited for a journey.
+fn answer(told: Told, place: Place, verdict: Verdict, lan: &Lan) {
+    let Told { listener, line, journey } = told;
+    // Who asked may have gone away.
+    let _ = listener.reply.send(Ok(views::journey(line, lan.name_of(place.port), journey, verdict, lan)));
+}
+
+/// Where the frames go that the owner reads itself.
+struct Turn<'a> {
+    networks: &'a mut [Lan],
+    listeners: &'a mut Vec<Listener>,
+    gone: &'a mut Vec<Place>,
+    now: Instant,
+}
+
+impl Sink for Turn<'_> {
+    #[inline]
+    fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
+        let lan = &mut self.networks[place.network];
+        if self.listeners.is_empty() {
+            lan.frame(place.port, meta, frame, self.now, &mut Unheard);
+            return;
+        }
+        let Some(listener) = views::take_listener(self.listeners, place, frame) else {
+            lan.frame(place.port, meta, frame, self.now, &mut Unheard);
+            return;
+        };
+        let mut told = Told { listener, line: render(&meta, frame), journey: Recorded::default() };
+        let verdict = lan.frame(place.port, meta, frame, self.now, &mut told.journey);
+        answer(told, place, verdict, lan);
+    }
+
+    fn bad(&mut self, place: Place, reason: DropReason) {
+        self.networks[place.network].network.dropped(place.port, reason);
+    }
+
+    fn gone(&mut self, place: Place) {
+        self.gone.push(place);
     }
 }

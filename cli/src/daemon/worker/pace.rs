@@ -15,6 +15,9 @@ const SPIN: Duration = Duration::from_micros(50);
 /// With fewer CPUs than this, the containers need them all.
 const SPARE_CPUS: usize = 3;
 
+/// Whether io_uring reads where nobody chose, if it can be had.
+pub(super) const URING_BY_DEFAULT: bool = false;
+
 /// The policy and what it needs to know.
 pub(super) struct Pace {
     policy: PollPolicy,
@@ -23,14 +26,25 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(policy: PollPolicy, spin: Option<Duration>) -> Pace {
+    /// One of `threads` threads.
+    pub(super) fn new(policy: PollPolicy, spin: Option<Duration>, threads: usize) -> Pace {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Pace::with_cpus(policy, spin, cpus)
+        // Every further thread that spins takes one more from the containers.
+        Pace::with_cpus(policy, spin, (cpus + 1).saturating_sub(threads.max(1)))
     }
 
     fn with_cpus(policy: PollPolicy, spin: Option<Duration>, cpus: usize) -> Pace {
         let default = if cpus < SPARE_CPUS { Duration::ZERO } else { SPIN };
         Pace { policy, spin: spin.unwrap_or(default), last_work: Instant::ZERO }
+    }
+
+    /// How long it looks again after the last frame; nothing if for ever.
+    pub(super) fn spin(&self) -> Option<Duration> {
+        match self.policy {
+            PollPolicy::Busy => None,
+            PollPolicy::Adaptive => Some(self.spin),
+            PollPolicy::Sleep => Some(Duration::ZERO),
+        }
     }
 
     /// This turn found something to do.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tapswitch_link::Port;
 use tapswitch_link::capture::{CaptureFile, CaptureId, Direction};
 use tapswitch_link::tap::Tap;
-use tapswitch_link::{Buffer, Port, Rx};
 use tapswitch_network::Ports;
 use tapswitch_wire::{DropReason, Instant, Meta, PortId};
 
@@ -34,7 +34,7 @@ impl Capturing {
         Ok(Arc::new(Capturing { file: Mutex::new(file) }))
     }
 
-    /// Only the poll thread records, so nobody ever waits here.
+    /// Poll threads wait for each other here, but only while they capture.
     fn file(&self) -> MutexGuard<'_, CaptureFile> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,30 +52,38 @@ impl Taps {
         PortId(place as u32)
     }
 
-    pub(super) fn insert(&mut self, port: PortId, name: &str, tap: Tap) {
+    /// A port of this name, for [`Taps::insert`]: the interface that the capture shows it as.
+    pub(super) fn captured(&self, name: &str) -> Option<CaptureId> {
+        let watched = self.watched.as_ref()?;
+        Some(watched.capture.file().interface(&format!("{}/{name}", watched.network)))
+    }
+
+    pub(super) fn insert(&mut self, port: PortId, tap: Tap, captured: Option<CaptureId>) {
         let place = port.0 as usize;
         if self.taps.len() <= place {
             self.taps.resize_with(place + 1, || None);
         }
         self.taps[place] = Some(tap);
-        if let Some(watched) = &mut self.watched {
-            let interface = watched.capture.file().interface(&format!("{}/{name}", watched.network));
+        if let (Some(watched), Some(interface)) = (&mut self.watched, captured) {
             watched.interfaces.insert(port, interface);
         }
     }
 
-    pub(super) fn remove(&mut self, port: PortId) -> Option<Tap> {
+    pub(super) fn remove(&mut self, port: PortId) {
         if let Some(watched) = &mut self.watched {
             watched.interfaces.remove(&port);
         }
-        self.taps.get_mut(port.0 as usize)?.take()
+        if let Some(tap) = self.taps.get_mut(port.0 as usize) {
+            *tap = None;
+        }
     }
 
-    pub(super) fn rx(&mut self, port: PortId, buffer: &mut Buffer) -> Rx {
-        match self.taps.get_mut(port.0 as usize) {
-            Some(Some(tap)) => tap.rx(buffer),
-            _ => Rx::Gone,
-        }
+    /// One more, without ports, for another thread.
+    pub(super) fn another(&self) -> Taps {
+        Taps::new(
+            self.watched.as_ref().map_or("", |w| &w.network),
+            self.watched.as_ref().map(|w| Arc::clone(&w.capture)),
+        )
     }
 
     /// The ports at this moment.

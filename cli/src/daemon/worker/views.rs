@@ -5,10 +5,13 @@ use tapswitch_nat::NeighbourState;
 use tapswitch_switch::PortCounters;
 use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Verdict};
 
+use super::Listener;
 use super::lan::Lan;
+use super::lane::Lane;
+use super::reader::Place;
 use crate::api::{
     ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
-    StepView,
+    StepView, ThreadView,
 };
 use crate::daemon::command::Refusal;
 
@@ -36,7 +39,7 @@ fn attached(lan: &Lan) -> impl Iterator<Item = (&String, &super::lan::Member, &s
 }
 
 /// Containers in the order of their ports.
-pub(super) fn ports(lan: &Lan, now: Instant) -> Vec<PortView> {
+pub(super) fn ports(lan: &Lan, lanes: &[Lane], now: Instant) -> Vec<PortView> {
     let leases = lan.network.leases(now);
     let leased = |mac| leases.iter().find(|l| l.mac == mac && matches!(l.state, State::Bound | State::Reserved));
     let mut views: Vec<_> = attached(lan)
@@ -51,11 +54,31 @@ pub(super) fn ports(lan: &Lan, now: Instant) -> Vec<PortView> {
             mtu: lan.plan.mtu,
             offload: attached.offload,
             age_s: (now - attached.since).as_secs(),
-            counters: lan.network.counters(attached.port).map(counters).unwrap_or_default(),
+            counters: counters(&total(lan, lanes, attached.port)),
         })
         .collect();
     views.sort_by_key(|view| view.port);
     views
+}
+
+/// What all threads counted for a port.
+fn total(lan: &Lan, lanes: &[Lane], port: PortId) -> PortCounters {
+    let mut total = lan.network.counters(port).cloned().unwrap_or_default();
+    for lane in lanes {
+        if let Some(counters) = lane.state().parts[lan.index].forwarder.counters(port) {
+            total.add(counters);
+        }
+    }
+    total
+}
+
+/// Drops at the gateway's own port.
+fn gateway_drops(lan: &Lan, lanes: &[Lane]) -> DropCounters {
+    let mut drops = lan.network.gateway_drops();
+    for lane in lanes {
+        drops.add(lane.state().parts[lan.index].forwarder.stray_drops());
+    }
+    drops
 }
 
 fn counters(counters: &PortCounters) -> CountersView {
@@ -141,7 +164,7 @@ pub(super) fn flows(lan: &Lan, now: Instant) -> Vec<FlowView> {
     lan.network.flows(now).into_iter().map(view).collect()
 }
 
-pub(super) fn drops(lan: &Lan) -> Vec<DropView> {
+pub(super) fn drops(lan: &Lan, lanes: &[Lane]) -> Vec<DropView> {
     let view = |name: &str, drops: &DropCounters| -> Vec<DropView> {
         drops
             .iter()
@@ -154,18 +177,16 @@ pub(super) fn drops(lan: &Lan) -> Vec<DropView> {
             })
             .collect()
     };
-    let mut views = view("gateway", &lan.network.gateway_drops());
+    let mut views = view("gateway", &gateway_drops(lan, lanes));
     let mut ports: Vec<_> = attached(lan).map(|(name, _, attached)| (attached.port, name)).collect();
     ports.sort();
     for (port, name) in ports {
-        if let Some(counters) = lan.network.counters(port) {
-            views.extend(view(name, &counters.drops));
-        }
+        views.extend(view(name, &total(lan, lanes, port).drops));
     }
     views
 }
 
-pub(super) fn stats(networks: &[Lan], turns: u64, sleeps: u64, now: Instant) -> StatsView {
+pub(super) fn stats(networks: &[Lan], lanes: &[Lane], threads: Vec<ThreadView>, now: Instant) -> StatsView {
     let mut stats = StatsView {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -173,29 +194,37 @@ pub(super) fn stats(networks: &[Lan], turns: u64, sleeps: u64, now: Instant) -> 
         networks: networks.len(),
         ports: 0,
         flows: 0,
-        turns,
-        sleeps,
+        turns: threads.iter().map(|thread| thread.turns).sum(),
+        sleeps: threads.iter().map(|thread| thread.sleeps).sum(),
         rx_frames: 0,
         tx_frames: 0,
         drops: 0,
+        threads,
     };
     for lan in networks {
         stats.flows += lan.network.flow_count();
-        stats.drops += lan.network.gateway_drops().total();
+        stats.drops += gateway_drops(lan, lanes).total();
         for (_, _, attached) in attached(lan) {
             stats.ports += 1;
-            if let Some(counters) = lan.network.counters(attached.port) {
-                stats.rx_frames += counters.rx_frames;
-                stats.tx_frames += counters.tx_frames;
-                stats.drops += counters.drops.total();
-            }
+            let counters = total(lan, lanes, attached.port);
+            stats.rx_frames += counters.rx_frames;
+            stats.tx_frames += counters.tx_frames;
+            stats.drops += counters.drops.total();
         }
     }
     stats
 }
 
+/// Takes out whoever waits for a frame like this.
+pub(super) fn take_listener(listeners: &mut Vec<Listener>, place: Place, frame: &[u8]) -> Option<Listener> {
+    let hears = |listener: &Listener| {
+        listener.place == place && listener.proto.as_deref().is_none_or(|proto| is_proto(proto, frame))
+    };
+    listeners.iter().position(hears).map(|at| listeners.swap_remove(at))
+}
+
 /// Whether a frame carries this protocol.
-pub(super) fn is_proto(proto: &str, frame: &[u8]) -> bool {
+fn is_proto(proto: &str, frame: &[u8]) -> bool {
     let Ok(parsed) = Parsed::parse(frame) else { return false };
     match proto {
         "tcp" => parsed.l4 == L4::Tcp,

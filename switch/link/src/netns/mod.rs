@@ -140,7 +140,7 @@ fn create(target: &OwnedFd, interface: &Interface) -> Result<OwnedFd, LinkError>
     drop(netlink);
     enter(target)?;
     configure(interface)?;
-    Ok(tap.into_fd())
+    tap.into_fd().map_err(|e| LinkError::system("keep the TAP device", e, "raise the limit of open files: ulimit -n"))
 }
 
 fn enter(target: &OwnedFd) -> Result<(), LinkError> {

@@ -54,7 +54,7 @@ fn kernel_keeps_the_namespace_where_a_tun_descriptor_was_opened_and_not_where_it
     let net = File::open(format!("/proc/{}/ns/net", container.pid())).unwrap();
     let opened_inside = in_child(|| {
         setns(&net, CloneFlags::CLONE_NEWNET).unwrap();
-        Ok(tap::open(&TapSpec { name: "inside".into(), offload: true })?.into_fd())
+        Ok(tap::open(&TapSpec { name: "inside".into(), offload: true })?.into_fd().unwrap())
     });
     let opened_inside = Tap::from_fd(opened_inside.unwrap()).unwrap();
     drop(net);

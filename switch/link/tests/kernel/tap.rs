@@ -62,7 +62,7 @@ fn from_fd_sets_the_header_size_and_makes_the_descriptor_non_blocking() -> Resul
     assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &len) }, 0);
     let tap = Tap::from_fd(fd).unwrap();
     assert_eq!((tap.name(), tap.offload()), ("tap0", true));
-    let fd = tap.into_fd();
+    let fd = tap.into_fd().unwrap();
     // SAFETY: the kernel writes one int.
     assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETVNETHDRSZ as _, &mut len) }, 0);
     assert_eq!(len as usize, VNET_HEADER_LEN);
@@ -199,7 +199,7 @@ fn a_clone_writes_to_the_same_device() -> Result<(), Skip> {
     world::enter()?;
     let fd = create_here(&world::interface(true)).unwrap();
     let tap = Tap::from_fd(fd).unwrap();
-    let mut writer = tap.try_clone().unwrap();
+    let mut writer = tap.share();
     drop(tap);
     let (meta, frame) = udp_super_frame(2000, 1000);
     writer.tx(&meta, &frame).unwrap();

@@ -1,6 +1,7 @@
 //! The packet vocabulary against etherparse, against a second way to make the same bytes, and against nonsense.
 
 mod builders;
+mod coalesce;
 mod meta;
 mod mss;
 mod nonsense;

@@ -172,6 +172,34 @@ fn the_largest_super_frame_is_cut_too() {
     check(Meta { gso: Some(Gso { kind: GsoKind::Tcp4, size: 1460, ecn: false }), ..meta }, &frame, 1460, &payload, 0);
 }
 
+/// Each is byte for byte the datagram that a sender without USO would have sent.
+#[test]
+fn nu_12_a_super_frame_of_udp_leaves_as_datagrams_of_their_own() {
+    for (v6, start) in [(false, 34), (true, 54)] {
+        let datagram = |at: u16, payload: &[u8]| {
+            let mut frame = Vec::new();
+            let id = if v6 { 0 } else { 0xfffe_u16.wrapping_add(at) };
+            build::udp(&mut frame, LINK, ip(v6, id), 1000, 2000, payload);
+            frame
+        };
+        let mut payload: Vec<u8> = (0..2 * 1400 + 201).map(|at| (at * 31 + at / 256) as u8).collect();
+        // The second datagram's checksum comes out as zero, which would say that there is none.
+        payload[1400..1402].fill(0);
+        let lacking = datagram(1, &payload[1400..2800])[start + 6..start + 8].to_vec();
+        payload[1400..1402].copy_from_slice(&lacking);
+
+        let whole = datagram(0, &payload);
+        let checksum = ChecksumState::Partial { start: start as u16, offset: 6 };
+        let gso = Some(Gso { kind: GsoKind::Udp, size: 1400, ecn: false });
+        let parts = cut(&Meta { checksum, gso }, &whole).unwrap();
+        let expected: Vec<Vec<u8>> = payload.chunks(1400).zip(0..).map(|(part, at)| datagram(at, part)).collect();
+        assert_eq!(parts, expected);
+        assert_eq!(parts[1][start + 6..start + 8], [0xff, 0xff]);
+        let ends = |frame: &[u8], at: usize| start + usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+        assert!(parts.iter().all(|frame| ends(frame, start + 4) == frame.len()), "the datagram fills its frame");
+    }
+}
+
 #[test]
 fn what_is_not_of_the_kind_its_metadata_names_is_not_cut() {
     let mut frame = Vec::new();

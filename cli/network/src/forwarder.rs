@@ -1,0 +1,196 @@
+//! The part of a network that every poll thread has: its own switch over the shared FDB.
+
+use std::sync::Arc;
+
+use tapswitch_switch::{self as switch, PortConfig, PortCounters, Switch};
+use tapswitch_wire::{
+    DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Meta, Parsed, PortId, Stage, Step, Verdict, render,
+};
+
+use crate::lan::{Ports, deliver};
+
+/// UDP ports of DHCP servers and clients.
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
+
+/// What became of a frame at the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hop {
+    /// It reached its end.
+    Ended(Verdict),
+    /// The gateway's port gets it, and has not yet: see [`Network::handed`](crate::Network::handed).
+    Gateway(Share),
+}
+
+/// Who else got a frame that the gateway gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// Nobody: it was sent to the gateway, or flooded and met nobody else.
+    Alone,
+    /// So many containers, because it was flooded.
+    Flooded(u32),
+}
+
+/// One poll thread's part of a network: it forwards between containers, and says what is for the gateway.
+///
+/// Every forwarder of a network knows every port of it. A port that was removed may be added again, under the same
+/// number, only after all of them have removed it.
+#[derive(Debug)]
+pub struct Forwarder {
+    pub(crate) switch: Switch,
+    port_config: PortConfig,
+    targets: Vec<PortId>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(mtu: u16, isolated: bool) -> Forwarder {
+        let mut switch = Switch::new(switch::Config::default());
+        switch.add_port(PortId::GATEWAY, PortConfig { mtu, isolated: false });
+        Forwarder { switch, port_config: PortConfig { mtu, isolated }, targets: Vec::new() }
+    }
+
+    /// One more, for another thread, with the ports that this one has.
+    pub(crate) fn another(&self) -> Forwarder {
+        let fdb = Arc::clone(self.switch.shared_fdb());
+        let mut switch = Switch::with_fdb(switch::Config::default(), fdb);
+        switch.add_port(PortId::GATEWAY, PortConfig { isolated: false, ..self.port_config });
+        for port in self.switch.ports() {
+            switch.add_port(port, self.port_config);
+        }
+        Forwarder { switch, port_config: self.port_config, targets: Vec::new() }
+    }
+
+    /// Attaches a container.
+    pub fn add_port(&mut self, port: PortId) {
+        self.switch.add_port(port, self.port_config);
+    }
+
+    /// Detaches a container, and forgets the stations behind its port.
+    pub fn remove_port(&mut self, port: PortId) {
+        self.switch.remove_port(port);
+    }
+
+    /// What this thread counted for a port; `None` if it is not attached.
+    pub fn counters(&self, port: PortId) -> Option<&PortCounters> {
+        self.switch.counters(port)
+    }
+
+    /// What this thread dropped on account of ports that are not attached.
+    pub fn stray_drops(&self) -> &DropCounters {
+        self.switch.stray_drops()
+    }
+
+    /// Counts a drop that happened outside.
+    pub fn dropped(&mut self, port: PortId, reason: DropReason) {
+        self.switch.dropped(port, reason);
+    }
+
+    /// Takes one frame of a container as far as the containers' ports go.
+    ///
+    /// # Errors
+    /// Why it was dropped, which is counted.
+    #[inline]
+    pub fn rx(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        bytes: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Result<Hop, DropReason> {
+        arrived(port, meta, bytes, journey);
+        let frame = self.parse(port, meta, bytes, journey)?;
+        self.forward(port, &frame, now, journey, ports)
+    }
+
+    /// Reads the headers, and refuses what no container may send.
+    pub(crate) fn parse<'a>(
+        &mut self,
+        port: PortId,
+        meta: Meta,
+        bytes: &'a mut [u8],
+        journey: &mut impl Journey,
+    ) -> Result<Frame<'a>, DropReason> {
+        let parsed = match Frame::parse(meta, bytes) {
+            Ok(frame) if is_rogue_dhcp(&frame) => Err(DropReason::DhcpFromClient),
+            parsed => parsed,
+        };
+        match parsed {
+            Ok(frame) => {
+                journey.note(|| Step::looked_up(Stage::Parse, layout(frame.parsed())));
+                Ok(frame)
+            }
+            Err(reason) => {
+                self.switch.dropped(port, reason);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Decides, and delivers to the containers among the targets.
+    pub(crate) fn forward(
+        &mut self,
+        port: PortId,
+        frame: &Frame<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Result<Hop, DropReason> {
+        self.switch.decide(port, frame, now, journey, &mut self.targets)?;
+        match self.targets[..] {
+            [PortId::GATEWAY] => Ok(Hop::Gateway(Share::Alone)),
+            [to] => {
+                deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes())?;
+                Ok(Hop::Ended(Verdict::Forward(to)))
+            }
+            _ => {
+                let mut sent = 0;
+                let mut gateway = false;
+                for to in &self.targets {
+                    if *to == PortId::GATEWAY {
+                        gateway = true;
+                    } else {
+                        sent += u32::from(deliver(&mut self.switch, ports, *to, frame.meta(), frame.bytes()).is_ok());
+                    }
+                }
+                Ok(if gateway {
+                    Hop::Gateway(Share::Flooded(sent))
+                } else {
+                    Hop::Ended(Verdict::Flood { ports: sent })
+                })
+            }
+        }
+    }
+}
+
+/// Tells of a frame's arrival.
+pub(crate) fn arrived(port: PortId, meta: Meta, bytes: &[u8], journey: &mut impl Journey) {
+    journey.note(|| Step::looked_up(Stage::Port, format!("came in by port {port}: {}", render(&meta, bytes))));
+}
+
+/// Where the layers of a frame begin, in words.
+fn layout(parsed: &Parsed) -> String {
+    let network = match parsed.l3 {
+        L3::Arp => "ARP",
+        L3::Ipv4 => "IPv4",
+        L3::Ipv6 => "IPv6",
+        L3::Other => return format!("EtherType {:#06x}, which is only switched", parsed.ethertype),
+        L3::Malformed(reason) => return format!("not sound at layer 3: {}", reason.text()),
+    };
+    let transport = match parsed.l4 {
+        L4::Tcp => "TCP",
+        L4::Udp => "UDP",
+        L4::Icmp => "ICMP",
+        L4::Icmpv6 => "ICMPv6",
+        L4::Other | L4::None => return format!("{network} at byte {}", parsed.l3_start),
+        L4::Malformed => return format!("{network} at byte {}, a broken transport header", parsed.l3_start),
+    };
+    let (start, payload) = (parsed.l4_start, parsed.payload_start);
+    format!("{network} at byte {}, {transport} at byte {start}, its payload at byte {payload}", parsed.l3_start)
+}
+
+/// Whether a container answers in place of the address service.
+fn is_rogue_dhcp(frame: &Frame<'_>) -> bool {
+    frame.parsed().l4 == L4::Udp && frame.src_port() == DHCP_SERVER && frame.dst_port() == DHCP_CLIENT
+}

@@ -1,0 +1,214 @@
+//! Poll threads beside the owner's: each reads some of the ports, and forwards with a switch of its own.
+//!
+//! A thread holds the lock of its [`State`] for the length of a turn, and gives it up while it waits. Nobody else asks
+//! for the lock but the owner, to attach and detach ports and to read counters, so it is free on nearly every turn, and
+//! no frame waits for it. It is given up fairly: an owner that waits gets it before the next turn. What the owner changes
+//! is thus changed between two turns, for all networks at once, and never in the middle of a frame.
+//!
+//! The intake is the thread's alone, so ports are given to it as [`Order`]s, which are carried out before the next frame.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tapswitch_link::intake::Backend;
+use tapswitch_link::poller::Waker;
+use tapswitch_link::tap::Tap;
+use tapswitch_network::{Forwarder, Hop};
+use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
+
+use super::clock::Clock;
+use super::handoff::{Inbox, Outbox, Told};
+use super::pace::Pace;
+use super::reader::{Place, Reader, Sink};
+use super::taps::Taps;
+use super::{Listener, views};
+
+/// When the owner could not be told that a port has gone, it is told after so long.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// What the owner asks of the thread's intake.
+pub(super) enum Order {
+    Read(Place, Tap),
+    Forget(Place),
+}
+
+/// The thread's part in one network.
+pub(super) struct Part {
+    pub(super) forwarder: Forwarder,
+    pub(super) taps: Taps,
+}
+
+/// What the owner may look at and change between two turns.
+pub(super) struct State {
+    /// By the network's number.
+    pub(super) parts: Vec<Part>,
+    pub(super) orders: Vec<Order>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) turns: u64,
+    pub(super) sleeps: u64,
+    stop: bool,
+}
+
+/// The owner's hold on a poll thread.
+pub(super) struct Lane {
+    pub(super) backend: Backend,
+    pub(super) inbox: Inbox,
+    state: Arc<Mutex<State>>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a thread is made of.
+pub(super) struct Engine {
+    pub(super) reader: Reader,
+    pub(super) outbox: Outbox,
+    pub(super) pace: Pace,
+    pub(super) clock: Clock,
+}
+
+impl Lane {
+    /// Starts the thread `name`, which calls `begin` first.
+    pub(super) fn start(
+        name: &str,
+        parts: Vec<Part>,
+        engine: Engine,
+        inbox: Inbox,
+        backend: Backend,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Lane> {
+        let state = State { parts, orders: Vec::new(), listeners: Vec::new(), turns: 0, sleeps: 0, stop: false };
+        let state = Arc::new(Mutex::new(state));
+        let (shared, waker) = (Arc::clone(&state), engine.reader.waker());
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            begin();
+            run(&shared, engine);
+        })?;
+        Ok(Lane { backend, inbox, state, waker, thread: Some(thread) })
+    }
+
+    /// The thread between two turns.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Gives the intake something to do.
+    pub(super) fn order(&self, order: Order) {
+        self.state().orders.push(order);
+        // A wake-up that fails is one that is already under way.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.state().stop = true;
+        let _ = self.waker.wake();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a poll thread crashed; please report this");
+        }
+    }
+}
+
+fn run(shared: &Mutex<State>, engine: Engine) {
+    let Engine { mut reader, mut outbox, mut pace, clock } = engine;
+    let mut gone = Vec::new();
+    let mut now = clock.now();
+    loop {
+        let timeout = match pace.timeout(now, None) {
+            _ if reader.is_busy() => Some(Duration::ZERO),
+            None if !gone.is_empty() => Some(RETRY),
+            timeout => timeout,
+        };
+        if let Err(error) = reader.poll(timeout) {
+            tracing::error!("a poll thread cannot wait for frames: {error}; the switch ends");
+            return;
+        }
+        now = clock.now();
+        let mut state = shared.lock();
+        state.turns += 1;
+        state.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        if state.stop {
+            return;
+        }
+        for order in state.orders.drain(..) {
+            match order {
+                Order::Forget(place) => reader.remove(place),
+                Order::Read(place, tap) => {
+                    if let Err(error) = reader.add(place, tap) {
+                        tracing::error!("cannot read port {}: {error}; it is detached", place.port);
+                        gone.push(place);
+                    }
+                }
+            }
+        }
+        let State { parts, listeners, .. } = &mut *state;
+        if reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, gone: &mut gone, now }) {
+            pace.worked(now);
+        }
+        MutexGuard::unlock_fair(state);
+        gone.retain(|place| !outbox.gone(*place));
+        outbox.send();
+    }
+}
+
+/// Where the frames of one turn go.
+struct Turn<'a> {
+    parts: &'a mut [Part],
+    listeners: &'a mut Vec<Listener>,
+    outbox: &'a mut Outbox,
+    gone: &'a mut Vec<Place>,
+    now: Instant,
+}
+
+impl Sink for Turn<'_> {
+    #[inline]
+    fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
+        if !self.listeners.is_empty() {
+            return self.told_frame(place, meta, frame);
+        }
+        let Part { forwarder, taps } = &mut self.parts[place.network];
+        if let Ok(Hop::Gateway(share)) =
+            forwarder.rx(place.port, meta, frame, self.now, &mut Unheard, &mut taps.at(self.now))
+            && let Err(reason) = self.outbox.push(place, meta, frame, share, None)
+        {
+            forwarder.dropped(place.port, reason);
+        }
+    }
+
+    fn bad(&mut self, place: Place, reason: DropReason) {
+        self.parts[place.network].forwarder.dropped(place.port, reason);
+    }
+
+    fn gone(&mut self, place: Place) {
+        self.gone.push(place);
+    }
+}
+
+impl Turn<'_> {
+    /// A frame while somebody listens.
+    fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
+        let Part { forwarder, taps } = &mut self.parts[place.network];
+        let mut taps = taps.at(self.now);
+        let listener = views::take_listener(self.listeners, place, frame);
+        let line = render(&meta, frame);
+        let mut journey = Recorded::default();
+        let hop = forwarder.rx(place.port, meta, frame, self.now, &mut journey, &mut taps);
+        let told = listener.map(|listener| Box::new(Told { listener, line, journey }));
+        let verdict = match hop {
+            Ok(Hop::Gateway(share)) => {
+                // Who listens hears the rest from the owner.
+                if let Err(reason) = self.outbox.push(place, meta, frame, share, told) {
+                    forwarder.dropped(place.port, reason);
+                }
+                return;
+            }
+            Ok(Hop::Ended(verdict)) => verdict,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        if let Some(told) = told {
+            self.outbox.tell(place, told, verdict);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a poll thread reads: its intake, and which port each token means.
+
+use std::io;
+use std::time::Duration;
+
+use mio::Registry;
+use tapswitch_link::Port;
+use tapswitch_link::intake::{Arrival, Intake};
+use tapswitch_link::poller::{Event, Token, Waker};
+use tapswitch_link::tap::Tap;
+use tapswitch_wire::coalesce::Coalescer;
+use tapswitch_wire::{DropReason, Meta, PortId};
+
+/// A port of one network of the daemon. The serial number is never used again, so that what was said of a port that has
+/// gone is not taken for its successor's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) network: usize,
+    pub(super) port: PortId,
+    pub(super) serial: u64,
+}
+
+/// Where the frames of a turn go.
+pub(super) trait Sink {
+    /// A frame of a container.
+    fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]);
+    /// A frame that could not be read.
+    fn bad(&mut self, place: Place, reason: DropReason);
+    /// The port will give nothing any more.
+    fn gone(&mut self, place: Place);
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    place: Place,
+    /// Its small segments are put together, because its kernel could not leave them whole.
+    coalesce: bool,
+}
+
+pub(super) struct Reader {
+    intake: Intake,
+    tokens: Vec<Option<Entry>>,
+    coalescer: Coalescer,
+}
+
+impl Reader {
+    pub(super) fn new(intake: Intake) -> Reader {
+        Reader { intake, tokens: Vec::new(), coalescer: Coalescer::new() }
+    }
+
+    pub(super) fn waker(&self) -> Waker {
+        self.intake.waker()
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.intake.registry()
+    }
+
+    pub(super) fn events(&self) -> &[Event] {
+        self.intake.events()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.intake.is_busy()
+    }
+
+    pub(super) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.intake.poll(timeout)
+    }
+
+    /// Begins to read a port.
+    pub(super) fn add(&mut self, place: Place, tap: Tap) -> io::Result<()> {
+        let at = self.tokens.iter().position(Option::is_none).unwrap_or(self.tokens.len());
+        let coalesce = !tap.offload();
+        self.intake.add(Token(at), tap)?;
+        if at == self.tokens.len() {
+            self.tokens.push(None);
+        }
+        self.tokens[at] = Some(Entry { place, coalesce });
+        Ok(())
+    }
+
+    /// Ends reading a port, if this thread reads it.
+    pub(super) fn remove(&mut self, place: Place) {
+        if let Some(at) = self.tokens.iter().position(|entry| entry.is_some_and(|entry| entry.place == place)) {
+            self.tokens[at] = None;
+            self.intake.remove(Token(at));
+        }
+    }
+
+    /// Reads what this turn has, and gives it to `sink`. Says whether there was anything.
+    pub(super) fn serve(&mut self, sink: &mut impl Sink) -> bool {
+        let mut any = false;
+        // Segments are held back only while more frames of the same port follow.
+        let mut held: Option<Place> = None;
+        while let Some((token, arrival)) = self.intake.next() {
+            any = true;
+            let Some(Some(Entry { place, coalesce })) = self.tokens.get(token.0).copied() else { continue };
+            if let Some(before) = held.take_if(|before| *before != place) {
+                self.coalescer.flush(&mut |meta, frame| sink.frame(before, meta, frame));
+            }
+            match arrival {
+                Arrival::Frame(meta, frame) if coalesce => {
+                    held = Some(place);
+                    self.coalescer.push(meta, frame, &mut |meta, frame| sink.frame(place, meta, frame));
+                }
+                Arrival::Frame(meta, frame) => sink.frame(place, meta, frame),
+                Arrival::Bad(reason) => sink.bad(place, reason),
+                Arrival::Gone => sink.gone(place),
+            }
+        }
+        if let Some(place) = held {
+            self.coalescer.flush(&mut |meta, frame| sink.frame(place, meta, frame));
+        }
+        any
+    }
+}

@@ -1,0 +1,130 @@
+//! How the poll threads come to be.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::bounded;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use tapswitch_link::doorbell::Doorbell;
+use tapswitch_link::intake::{Backend, Intake};
+
+use super::clock::Clock;
+use super::handoff::channel;
+use super::lan::Lan;
+use super::lane::{Engine, Lane, Part};
+use super::pace::Pace;
+use super::reader::Reader;
+use super::taps::Capturing;
+use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits};
+use crate::config::NetworkPlan;
+use crate::daemon::control::Control;
+use crate::daemon::{Io, Options};
+
+/// Starts the poll threads.
+///
+/// # Errors
+/// What could not be set up, for people: a lease file that cannot be written, a capture file that cannot be made.
+pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, JoinHandle<()>), String> {
+    let (intake, backend) = open_intake(options.io)?;
+    let reader = Reader::new(intake);
+    let waker = reader.waker();
+    let (tx, commands) = bounded(COMMANDS);
+    // A wake-up that fails is one that is already under way.
+    let control = Control::new(tx, Arc::new(move || drop(waker.wake())));
+
+    let clock = Clock::new();
+    let capture = options.capture.as_ref().map(|path| Capturing::create(path, clock.epoch())).transpose()?;
+    let limits = limits::flows(plans.len());
+    let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
+    let mut networks = Vec::new();
+    for (index, plan) in plans.into_iter().enumerate() {
+        let registry = reader.registry().try_clone().map_err(|e| format!("cannot share the poller: {e}"))?;
+        let token_bits = (index as u64 + 1) << NETWORK_SHIFT;
+        networks.push(Lan::new(index, plan, &subnets, limits, registry, token_bits, capture.clone(), &clock)?);
+    }
+    let doorbell = Doorbell::new(reader.waker());
+    let threads = options.workers.max(1);
+    let lanes = (1..threads)
+        .map(|at| start_lane(at, options, backend, clock, &networks, &doorbell))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut worker = Worker {
+        lanes,
+        reader,
+        backend,
+        commands,
+        doorbell,
+        clock,
+        pace: Pace::new(options.poll, options.spin, threads),
+        options: options.clone(),
+        networks,
+        listeners: Vec::new(),
+        gone: Vec::new(),
+        loads: vec![0; threads],
+        serial: 0,
+        turns: 0,
+        sleeps: 0,
+    };
+    let pin = pinning(options, 0);
+    let thread = std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || {
+            pin();
+            worker.run();
+        })
+        .map_err(cannot_start)?;
+    Ok((control, thread))
+}
+
+fn start_lane(
+    at: usize,
+    options: &Options,
+    backend: Backend,
+    clock: Clock,
+    networks: &[Lan],
+    doorbell: &Doorbell,
+) -> Result<Lane, String> {
+    let intake = Intake::new(backend, BUDGET).map_err(cannot_poll)?;
+    let (outbox, inbox) = channel(doorbell.ringer());
+    let pace = Pace::new(options.poll, options.spin, options.workers);
+    let engine = Engine { reader: Reader::new(intake), outbox, pace, clock };
+    let parts = networks.iter().map(|lan| Part { forwarder: lan.network.forwarder(), taps: lan.taps.another() });
+    let parts = parts.collect();
+    Lane::start(&format!("poll{at}"), parts, engine, inbox, backend, pinning(options, at)).map_err(cannot_start)
+}
+
+fn cannot_start(error: std::io::Error) -> String {
+    format!("cannot start a poll thread: {error}; raise the limit (ulimit -u)")
+}
+
+fn cannot_poll(error: std::io::Error) -> String {
+    format!("cannot make a poller: {error}; raise the limit (ulimit -n)")
+}
+
+/// Opens what the first thread reads by; the others do as it does.
+fn open_intake(io: Io) -> Result<(Intake, Backend), String> {
+    let uring = match io {
+        Io::Epoll => None,
+        Io::Auto if !super::pace::URING_BY_DEFAULT => None,
+        Io::Auto | Io::Uring => Some(Intake::new(Backend::Uring, BUDGET)),
+    };
+    match uring {
+        Some(Ok(intake)) => return Ok((intake, Backend::Uring)),
+        Some(Err(error)) => tracing::info!("io_uring cannot be used here ({error}), so frames are read by epoll"),
+        None => {}
+    }
+    let intake = Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?;
+    Ok((intake, Backend::Epoll))
+}
+
+/// Keeps a thread on its CPU, if it was given one.
+fn pinning(options: &Options, at: usize) -> impl FnOnce() + Send + 'static {
+    let cpu = options.cpus.get(at).copied();
+    move || {
+        let Some(cpu) = cpu else { return };
+        let mut set = CpuSet::new();
+        if let Err(error) = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
+            tracing::warn!("cannot keep poll thread {at} on CPU {cpu}: {error}; it runs where the kernel lets it");
+        }
+    }
+}
