@@ -96,11 +96,12 @@ impl Reader {
         while let Some((token, arrival)) = self.intake.next() {
             any = true;
             let Some(Some(Entry { place, coalesce })) = self.tokens.get(token.0).copied() else { continue };
-            if let Some(before) = held.take_if(|before| *before != place) {
+            let joins = coalesce && matches!(arrival, Arrival::Frame(..));
+            if let Some(before) = held.take_if(|before| !joins || *before != place) {
                 self.coalescer.flush(&mut |meta, frame| sink.frame(before, meta, frame));
             }
             match arrival {
-                Arrival::Frame(meta, frame) if coalesce => {
+                Arrival::Frame(meta, frame) if joins => {
                     held = Some(place);
                     self.coalescer.push(meta, frame, &mut |meta, frame| sink.frame(place, meta, frame));
                 }

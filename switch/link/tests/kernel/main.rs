@@ -13,6 +13,7 @@ macro_rules! tests {
     };
 }
 
+mod intake;
 mod netns;
 mod process;
 mod tap;
@@ -29,7 +30,7 @@ const SKIPPED: u8 = 77;
 const PATIENCE: u32 = 20;
 
 fn tests() -> impl Iterator<Item = &'static (&'static str, Test)> {
-    tap::TESTS.iter().chain(netns::TESTS).chain(process::TESTS)
+    tap::TESTS.iter().chain(intake::TESTS).chain(netns::TESTS).chain(process::TESTS)
 }
 
 fn main() -> ExitCode {

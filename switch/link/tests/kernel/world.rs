@@ -29,8 +29,8 @@ pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// The port on which each container listens.
 pub(crate) const PORT: u16 = 7000;
 /// How long to wait for something that must happen, in steps of [`STEP`].
-const STEPS: usize = 100;
-const STEP: Duration = Duration::from_millis(100);
+pub(crate) const STEPS: usize = 100;
+pub(crate) const STEP: Duration = Duration::from_millis(100);
 const NOBODY: u32 = 65_534;
 
 pub(crate) fn die_with_parent() {
@@ -171,6 +171,11 @@ pub(crate) fn container(options: &[&str]) -> ExitCode {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["send", text] => println!("{:?}", socket.send_to(text.as_bytes(), (GATEWAY, PORT))),
+            ["volley", count] => {
+                let count: usize = count.parse().unwrap();
+                let sent = (0..count).filter(|n| socket.send_to(n.to_string().as_bytes(), (GATEWAY, PORT)).is_ok());
+                println!("{}", sent.count());
+            }
             ["burst", segment, total] => {
                 setsockopt(&socket, sockopt::UdpGsoSegment, &segment.parse().unwrap()).unwrap();
                 let bytes = vec![b'x'; total.parse().unwrap()];

@@ -110,7 +110,7 @@ fn what_cutting_would_not_give_back_is_not_joined() {
 }
 
 #[test]
-fn options_extension_headers_and_tags_of_ip() {
+fn only_plain_ip_headers_are_joined_whatever_their_tags() {
     let three = |mut stream: Stream, change: fn(&mut Vec<u8>)| {
         let mut input = [0; 3].map(|_| stream.plain(ACK, 1000));
         input.iter_mut().for_each(|(_, frame)| {
