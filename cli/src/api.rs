@@ -96,9 +96,16 @@ pub struct AttachOffer {
     pub search: Vec<String>,
     /// MTU of the interface.
     pub mtu: u16,
+    /// How many queues the interface may have, each with a descriptor; an interface without offload has one.
+    #[serde(default = "one")]
+    pub queues: usize,
 }
 
-/// Goes with the descriptor.
+fn one() -> usize {
+    1
+}
+
+/// Goes with the descriptors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachTap {
     /// The interface's name in the container.

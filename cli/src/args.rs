@@ -12,6 +12,8 @@ use clap_complete::Shell;
 use tapswitch_wire::Mac;
 
 use crate::error::EXIT_STATUS;
+use tapswitch_link::pass::MAX_QUEUES;
+
 use crate::threads::{CpuList, MAX_WORKERS};
 
 const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold());
@@ -267,6 +269,10 @@ pub struct UpArgs {
     /// CPUs that the poll threads are kept on, one each, as 0-3,8 [default: none, the kernel chooses]
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<CpuList>,
+    /// Queues of each container's interface, 1 to 8: poll threads share them, so the flows of one container can be on
+    /// several threads
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=MAX_QUEUES as i64))]
+    pub queues: u8,
     /// How frames are read
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
     pub io: IoArg,
@@ -374,7 +380,7 @@ mod tests {
             "tapswitch up",
             "tapswitch up lan.toml --leases /tmp/x --capture a.pcapng --log debug",
             "tapswitch up --poll busy --spin 20",
-            "tapswitch up --workers 2 --cpus 0-1 --io uring",
+            "tapswitch up --workers 2 --cpus 0-1 --queues 2 --io uring",
             "tapswitch up --subnet 10.0.0.0/24 --gateway 10.0.0.9 --mtu 9000 --internal --isolate --allow 10.1.0.0/16 --dns 9.9.9.9:53",
             "tapswitch attach 4711 --dhcp",
             "tapswitch attach blue --socket /tmp/s --json",

@@ -153,15 +153,15 @@ impl Client {
     pub fn attach(
         mut self,
         wanted: &AttachRequest,
-        make: impl FnOnce(&AttachOffer) -> Result<(AttachTap, OwnedFd), Error>,
+        make: impl FnOnce(&AttachOffer) -> Result<(AttachTap, Vec<OwnedFd>), Error>,
     ) -> Result<PortView, Error> {
         let (begun, stream) = self.upgrade(wanted)?;
         let mut lines = BufReader::new(begun.as_ref().chain(&stream));
         let offer: AttachOffer = read_line(&mut lines)?;
-        let (tap, fd) = make(&offer)?;
+        let (tap, fds) = make(&offer)?;
         let mut line = to_json(&tap)?;
         line.push(b'\n');
-        let sent = pass::send_fd(stream.as_fd(), &line, fd.as_fd()).map_err(lost)?;
+        let sent = pass::send_fds(stream.as_fd(), &line, &fds).map_err(lost)?;
         (&stream).write_all(line.get(sent..).unwrap_or_default()).map_err(lost)?;
         match read_line(&mut lines)? {
             AttachResult::Attached(port) => Ok(port),

@@ -13,8 +13,8 @@ pub(super) fn execute(global: &Global, args: &AttachArgs) -> Result<(), Error> {
     let target: Target = args.target.parse()?;
     let namespaces = target.resolve()?;
     let port = connect(global)?.attach(&request(&args.port), |offer| {
-        let fd = netns::open_in(&namespaces, &interface(&args.port, offer))?;
-        Ok((AttachTap { interface: args.port.ifname.clone(), target: words(&target) }, fd))
+        let queues = netns::open_in(&namespaces, &interface(&args.port, offer))?;
+        Ok((AttachTap { interface: args.port.ifname.clone(), target: words(&target) }, queues))
     })?;
     if global.json { output::print_json(&port) } else { output::print(&line(&port)) }
 }
@@ -39,6 +39,7 @@ pub(super) fn interface(port: &PortArgs, offer: &AttachOffer) -> Interface {
         address: offer.ip.map(|ip| (ip, offer.subnet.prefix_len())),
         gateway: offer.ip.and(offer.gateway),
         offload: !port.no_offload,
+        queues: offer.queues,
     }
 }
 

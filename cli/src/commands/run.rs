@@ -244,6 +244,7 @@ mod tests {
             dns: vec!["10.0.0.1".parse().unwrap()],
             search: vec!["lan".into()],
             mtu: 1500,
+            queues: 1,
         }
     }
 

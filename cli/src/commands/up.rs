@@ -48,6 +48,7 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
         capture: args.capture.clone(),
         workers,
         cpus,
+        queues: usize::from(args.queues),
         io: match args.io {
             IoArg::Auto => Io::Auto,
             IoArg::Epoll => Io::Epoll,

@@ -10,7 +10,7 @@ use nix::unistd::dup2_stdin;
 use tapswitch_link::process::{self, Isolation};
 use tapswitch_link::{LinkError, netns};
 
-use super::lines::Lines;
+use super::lines::{Lines, NONE};
 use super::{FAILED, Go, InterfacePlan, Made, Order, Plan};
 use crate::error;
 
@@ -33,9 +33,9 @@ fn become_container() -> Result<Option<u8>, String> {
     let Some((mut lines, Order { parent, plan }, stdin)) = receive_order().map_err(lost)? else { return Ok(None) };
     let Plan { hostname, resolv_conf, interface, argv } = plan;
     match make(parent, Isolation { hostname: Some(hostname), resolv_conf }, interface) {
-        Ok(tap) => lines.send(&Made::Tap, Some(tap.as_fd())).map_err(lost)?,
+        Ok(tap) => lines.send(&Made::Tap, &tap).map_err(lost)?,
         Err(error) => {
-            lines.send(&Made::Failed(error.to_string()), None).map_err(lost)?;
+            lines.send(&Made::Failed(error.to_string()), NONE).map_err(lost)?;
             return Ok(None);
         }
     }
@@ -53,13 +53,15 @@ fn receive_order() -> io::Result<Option<(Lines, Order, OwnedFd)>> {
     SigSet::empty().thread_set_mask()?;
     let mut lines = Lines::new(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?));
     match lines.receive()? {
-        Some((order, Some(stdin))) => Ok(Some((lines, order, stdin))),
-        Some((_, None)) => Err(io::Error::other("it sent no standard input")),
+        Some((order, mut fds)) => match fds.pop() {
+            Some(stdin) => Ok(Some((lines, order, stdin))),
+            None => Err(io::Error::other("it sent no standard input")),
+        },
         None => Ok(None),
     }
 }
 
-fn make(parent: u32, isolation: Isolation, interface: InterfacePlan) -> Result<OwnedFd, LinkError> {
+fn make(parent: u32, isolation: Isolation, interface: InterfacePlan) -> Result<Vec<OwnedFd>, LinkError> {
     process::die_with_parent(parent)?;
     process::enter_new_namespaces(&isolation)?;
     // The TAP is closed again here as soon as the parent has it: the switch alone decides how long it lives.

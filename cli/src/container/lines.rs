@@ -1,7 +1,7 @@
 //! Lines of JSON between a parent and its child, some with a descriptor beside them.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use serde::Serialize;
@@ -15,29 +15,29 @@ const MAX_LINE: usize = 32 << 20;
 #[derive(Debug)]
 pub(super) struct Lines(UnixStream);
 
+/// No descriptors.
+pub(super) const NONE: &[OwnedFd] = &[];
+
 impl Lines {
     pub(super) fn new(stream: UnixStream) -> Lines {
         Lines(stream)
     }
 
-    /// Sends a line, and a descriptor with its first bytes.
-    pub(super) fn send(&mut self, line: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Sends a line, and descriptors with its first bytes.
+    pub(super) fn send(&mut self, line: &impl Serialize, fds: &[impl AsFd]) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        let sent = match fd {
-            Some(fd) => pass::send_fd(self.0.as_fd(), &text, fd)?,
-            None => 0,
-        };
+        let sent = if fds.is_empty() { 0 } else { pass::send_fds(self.0.as_fd(), &text, fds)? };
         self.0.write_all(text.get(sent..).unwrap_or_default())
     }
 
-    /// The next line with its descriptor, if one came; nothing at the end.
-    pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    /// The next line with its descriptors; nothing at the end.
+    pub(super) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut line = Vec::new();
-        let mut brought = None;
+        let mut brought = Vec::new();
         let mut chunk = [0; 4096];
         while line.last() != Some(&b'\n') {
-            let (len, fd) = pass::recv_fd(self.0.as_fd(), &mut chunk)?;
+            let (len, mut fds) = pass::recv_fds(self.0.as_fd(), &mut chunk)?;
             if len == 0 {
                 return if line.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
@@ -45,7 +45,7 @@ impl Lines {
                 return Err(io::Error::new(ErrorKind::InvalidData, "the line is too long"));
             }
             line.extend(chunk.iter().take(len));
-            brought = brought.or(fd);
+            brought.append(&mut fds);
         }
         Ok(Some((serde_json::from_slice(&line)?, brought)))
     }
@@ -64,13 +64,13 @@ mod tests {
             move || {
                 let null = std::fs::File::open("/dev/null").unwrap();
                 let mut lines = Lines::new(theirs);
-                lines.send(&text, Some(null.as_fd())).unwrap();
+                lines.send(&text, &[null]).unwrap();
             }
         });
         let mut lines = Lines::new(ours);
-        let (received, fd) = lines.receive::<String>().unwrap().unwrap();
+        let (received, fds) = lines.receive::<String>().unwrap().unwrap();
         sender.join().unwrap();
-        assert!(received == text && fd.is_some());
+        assert!(received == text && fds.len() == 1);
         assert!(lines.receive::<String>().unwrap().is_none());
     }
 

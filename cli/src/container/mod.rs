@@ -41,7 +41,7 @@ use tapswitch_wire::Mac;
 
 use crate::api::AttachOffer;
 use crate::error::Error;
-use lines::Lines;
+use lines::{Lines, NONE};
 
 pub(crate) use child::main;
 
@@ -75,6 +75,7 @@ pub(crate) struct InterfacePlan {
     address: Option<(Ipv4Addr, u8)>,
     gateway: Option<Ipv4Addr>,
     offload: bool,
+    queues: usize,
 }
 
 impl InterfacePlan {
@@ -87,14 +88,15 @@ impl InterfacePlan {
             address: offer.ip.map(|ip| (ip, offer.subnet.prefix_len())),
             gateway: offer.ip.and(offer.gateway),
             offload,
+            queues: offer.queues,
         }
     }
 }
 
 impl From<InterfacePlan> for Interface {
     fn from(plan: InterfacePlan) -> Interface {
-        let InterfacePlan { name, mac, mtu, address, gateway, offload } = plan;
-        Interface { name, mac, mtu, address, gateway, offload }
+        let InterfacePlan { name, mac, mtu, address, gateway, offload, queues } = plan;
+        Interface { name, mac, mtu, address, gateway, offload, queues }
     }
 }
 
@@ -110,7 +112,7 @@ struct Order {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Made {
-    /// The interface is there, and its TAP comes with this line.
+    /// The interface is there, and the queues of its TAP come with this line.
     Tap,
     /// It is not, and this is why.
     Failed(String),
@@ -137,8 +139,8 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Makes the namespaces and the interface, whose TAP it returns; the command waits for [`Container::go`].
-    pub(crate) fn make(plan: Plan, stdin: BorrowedFd<'_>, group: Group) -> Result<(Container, OwnedFd), Error> {
+    /// Makes the namespaces and the interface, of whose TAP it returns the queues; the command waits for [`Container::go`].
+    pub(crate) fn make(plan: Plan, stdin: BorrowedFd<'_>, group: Group) -> Result<(Container, Vec<OwnedFd>), Error> {
         let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair for a container"))?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(failed("wait for a container"))?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(failed("wait for a container"))?;
@@ -152,17 +154,17 @@ impl Container {
         drop(command);
         let mut container = Container { child, lines: Lines::new(ours) };
         let order = Order { parent: std::process::id(), plan };
-        container.lines.send(&order, Some(stdin)).map_err(failed("tell a container what to be"))?;
+        container.lines.send(&order, &[stdin]).map_err(failed("tell a container what to be"))?;
         match container.lines.receive().map_err(failed("hear from a container"))? {
-            Some((Made::Tap, Some(tap))) => Ok((container, tap)),
+            Some((Made::Tap, tap)) if !tap.is_empty() => Ok((container, tap)),
             Some((Made::Failed(why), _)) => Err(Error::Failed(why)),
-            Some((Made::Tap, None)) | None => Err(container.lost()),
+            Some((Made::Tap, _)) | None => Err(container.lost()),
         }
     }
 
     /// Lets the command start.
     pub(crate) fn go(&mut self) -> Result<(), Error> {
-        self.lines.send(&Go, None).map_err(failed("start the container's command"))
+        self.lines.send(&Go, NONE).map_err(failed("start the container's command"))
     }
 
     /// Passes a signal on to the command.
@@ -226,6 +228,7 @@ mod tests {
             dns: Vec::new(),
             search: Vec::new(),
             mtu: 1500,
+            queues: 1,
         }
     }
 

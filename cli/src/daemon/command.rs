@@ -42,8 +42,8 @@ pub enum Command {
         name: String,
         /// What the client says of it.
         tap: AttachTap,
-        /// The TAP.
-        fd: OwnedFd,
+        /// The queues of its TAP, at least one.
+        queues: Vec<OwnedFd>,
         /// The port, or why not.
         reply: Reply<Result<PortView, Refusal>>,
     },

@@ -71,13 +71,13 @@ pub(crate) async fn attach(
 async fn hand_over(control: &Control, offer: &AttachOffer, upgrade: OnUpgrade) -> Result<(), String> {
     let mut stream = in_time("the upgrade", async { take_stream(upgrade).await }).await?;
     in_time("the offer", write_line(&mut stream, offer)).await?;
-    let (tap, fd) = match in_time("the TAP", receive_tap(&stream)).await {
+    let (tap, queues) = match in_time("the TAP", receive_tap(&stream, offer.queues)).await {
         Ok(received) => received,
         Err(why) => return refuse(&mut stream, why).await,
     };
     let (network, name) = (offer.network.clone(), offer.name.clone());
     let port: Result<PortView, String> =
-        match control.ask(|reply| Command::Attach { network, name, tap, fd, reply }).await {
+        match control.ask(|reply| Command::Attach { network, name, tap, queues, reply }).await {
             Ok(answer) => answer.map_err(|refusal| refusal.to_string()),
             Err(gone) => Err(gone.to_string()),
         };
@@ -130,24 +130,23 @@ async fn write_line(stream: &mut UnixStream, line: &impl serde::Serialize) -> io
     stream.write_all(&text).await
 }
 
-/// One line with one descriptor beside it.
-async fn receive_tap(stream: &UnixStream) -> Result<(AttachTap, OwnedFd), String> {
+/// One line with a descriptor for each queue beside it.
+async fn receive_tap(stream: &UnixStream, most: usize) -> Result<(AttachTap, Vec<OwnedFd>), String> {
     let mut line: Vec<u8> = Vec::new();
-    let mut tap = None;
+    let mut queues = Vec::new();
     let mut chunk = [0; MAX_LINE];
     while !line.contains(&b'\n') {
-        let (len, fd) = stream
-            .async_io(Interest::READABLE, || pass::recv_fd(stream.as_fd(), &mut chunk))
+        let (len, mut fds) = stream
+            .async_io(Interest::READABLE, || pass::recv_fds(stream.as_fd(), &mut chunk))
             .await
             .map_err(|error| format!("the client's TAP could not be received: {error}"))?;
         if len == 0 {
             return Err("the client went away before it handed a TAP over".into());
         }
         line.extend(chunk.iter().take(len));
-        if let Some(fd) = fd
-            && tap.replace(fd).is_some()
-        {
-            return Err("the client sent two descriptors where one TAP was expected".into());
+        queues.append(&mut fds);
+        if queues.len() > most {
+            return Err(format!("the client sent more descriptors than the offer has queues, which is {most}"));
         }
         if line.len() > MAX_LINE {
             return Err(format!("the client sent more than {MAX_LINE} bytes where one line was expected"));
@@ -155,6 +154,8 @@ async fn receive_tap(stream: &UnixStream) -> Result<(AttachTap, OwnedFd), String
     }
     let about =
         serde_json::from_slice(&line).map_err(|error| format!("the client's answer to the offer is wrong: {error}"))?;
-    let fd = tap.ok_or("the client sent no descriptor with its answer to the offer")?;
-    Ok((about, fd))
+    if queues.is_empty() {
+        return Err("the client sent no descriptor with its answer to the offer".into());
+    }
+    Ok((about, queues))
 }

@@ -47,6 +47,8 @@ pub struct Options {
     pub workers: usize,
     /// The CPUs that they are kept on, in order; a thread without one runs where the kernel lets it.
     pub cpus: Vec<usize>,
+    /// How many queues a container's interface has; 0 counts as 1.
+    pub queues: usize,
     /// How frames are read.
     pub io: Io,
     /// What a poll thread does when nothing is there.

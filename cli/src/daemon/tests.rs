@@ -66,7 +66,7 @@ fn attaching_hands_a_descriptor_over() {
         .client()
         .attach(&AttachRequest { name: Some("web".into()), ..AttachRequest::default() }, |got| {
             assert_eq!(*got, offer("web"));
-            Ok((tap(), writer))
+            Ok((tap(), vec![writer]))
         })
         .unwrap();
     assert_eq!(attached, port());
@@ -93,7 +93,7 @@ fn a_refused_reservation_says_why_and_makes_nothing() {
 fn a_refused_tap_gives_the_reservation_back() {
     let daemon = scripted();
     let request = AttachRequest { name: Some("bad-tap".into()), ..AttachRequest::default() };
-    let error = daemon.client().attach(&request, |_| Ok((tap(), some_fd()))).unwrap_err();
+    let error = daemon.client().attach(&request, |_| Ok((tap(), vec![some_fd()]))).unwrap_err();
     assert_eq!(error, Error::failed("that is no TAP"));
     assert_eq!(daemon.next(), "reserve bad-tap");
     assert_eq!(daemon.next(), "attach default/bad-tap eth0 pid 4711");
@@ -124,10 +124,10 @@ fn a_peer_that_breaks_the_hand_over_gives_the_reservation_back() {
         let daemon = scripted();
         let mut stream = daemon.raw();
         stream.write_all(&raw_attach(r#"{"name":"web"}"#)).unwrap();
-        let answer = read_until(&mut stream, "\"mtu\":1500}\n");
+        let answer = read_until(&mut stream, "\"mtu\":1500,\"queues\":1}\n");
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         if with_fd {
-            assert_eq!(pass::send_fd(stream.as_fd(), what, some_fd().as_fd()).unwrap(), what.len());
+            assert_eq!(pass::send_fds(stream.as_fd(), what, &[some_fd()]).unwrap(), what.len());
         } else {
             stream.write_all(what).unwrap();
         }
@@ -324,11 +324,11 @@ fn follow_script(commands: &crossbeam_channel::Receiver<Command>, said: &std_mps
                     say(format!("cancel default/{name}"));
                 }
             }
-            Command::Attach { network, name, tap, fd, reply } => {
+            Command::Attach { network, name, tap, mut queues, reply } => {
                 say(format!("attach {network}/{name} {} {}", tap.interface, tap.target));
                 let answer = match name.as_str() {
                     "bad-tap" => Err(Refusal::Invalid("that is no TAP".into())),
-                    _ => File::from(fd)
+                    _ => File::from(queues.remove(0))
                         .write_all(b"from the poll thread")
                         .map(|()| port())
                         .map_err(|e| Refusal::Invalid(e.to_string())),
@@ -413,6 +413,7 @@ fn offer(name: &str) -> AttachOffer {
         dns: vec![Ipv4Addr::new(10, 0, 0, 1)],
         search: vec![],
         mtu: 1500,
+        queues: 1,
     }
 }
 

@@ -6,7 +6,7 @@
 //! - *io_uring*: every port has one multishot read under way (see the `ring` module). The kernel fills a buffer for each frame as soon as
 //!   this thread looks, so one system call can bring many frames, and looking again costs none.
 //!
-//! A turn of the loop is [`Intake::poll`], then [`Intake::next`] until it gives nothing. Within a turn no port gives more
+//! A turn of the loop is [`Intake::poll`], then [`Intake::take`] until it gives nothing. Within a turn no port gives more
 //! than its budget.
 
 use std::fmt;
@@ -160,10 +160,10 @@ impl Intake {
 
     /// What a port gave; nothing at the end of the turn.
     #[inline]
-    pub fn next(&mut self) -> Option<(Token, Arrival<'_>)> {
+    pub fn take(&mut self) -> Option<(Token, Arrival<'_>)> {
         match &mut self.reading {
-            Reading::Epoll(readiness) => readiness.next(),
-            Reading::Uring(ring) => ring.next(),
+            Reading::Epoll(readiness) => readiness.take(),
+            Reading::Uring(ring) => ring.take(),
         }
     }
 }
@@ -191,7 +191,7 @@ impl Readiness {
     }
 
     #[inline]
-    fn next(&mut self) -> Option<(Token, Arrival<'_>)> {
+    fn take(&mut self) -> Option<(Token, Arrival<'_>)> {
         loop {
             let (token, left) = match self.turn {
                 Some((token, left)) if left > 0 => (token, left),

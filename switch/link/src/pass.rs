@@ -20,12 +20,16 @@ const TEXT_LEN: usize = 4096;
 /// of a list that was cut short could not be found again to be closed.
 const MAX_FDS: usize = 253;
 
-/// Sends `bytes`, of which there must be at least one, and a descriptor with them. Returns how many bytes were taken.
+/// The most descriptors that a message is taken for: the queues of one device.
+pub const MAX_QUEUES: usize = 8;
+
+/// Sends `bytes`, of which there must be at least one, and descriptors with them. Returns how many bytes were taken.
 ///
 /// # Errors
 /// What the kernel says. The process gets no signal if the other end is closed.
-pub fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    send(socket, bytes, &[ControlMessage::ScmRights(&[fd.as_raw_fd()])])
+pub fn send_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[impl AsFd]) -> io::Result<usize> {
+    let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+    send(socket, bytes, &[ControlMessage::ScmRights(&raw)])
 }
 
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], control: &[ControlMessage<'_>]) -> io::Result<usize> {
@@ -37,14 +41,13 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], control: &[ControlMessage<'_>]) ->
     }
 }
 
-/// Receives bytes, and the descriptor that came with them if one did. It is closed on exec. Zero bytes: the other end is
-/// closed.
+/// Receives bytes, and the descriptors that came with them. They are closed on exec. Zero bytes: the other end is closed.
 ///
-/// A peer that sends several descriptors has one taken and the others closed, so it cannot fill our table.
+/// Of a peer that sends more than [`MAX_QUEUES`], so many are taken and the others closed: it cannot fill our table.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+pub fn recv_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = loop {
@@ -54,17 +57,19 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
             message => break message?,
         }
     };
-    let mut first = None;
+    let mut taken = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = part {
             for fd in fds {
                 // SAFETY: the kernel has just put this descriptor into our table, and nobody else knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                first.get_or_insert(fd);
+                if taken.len() < MAX_QUEUES {
+                    taken.push(fd);
+                }
             }
         }
     }
-    Ok((message.bytes, first))
+    Ok((message.bytes, taken))
 }
 
 /// How many threads this process has.
@@ -72,14 +77,14 @@ pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Runs `open` in a child and returns the descriptor that it opened.
+/// Runs `open` in a child and returns the descriptors that it opened, of which there is at least one.
 ///
 /// The child may enter namespaces that it cannot leave. It is waited for, whatever happens.
 ///
 /// # Errors
 /// [`LinkError::Threads`] if this process has several: a copy of one thread would find the others' locks taken for
 /// ever. [`LinkError::Child`] with the text of the error of `open`.
-pub fn in_child(open: impl FnOnce() -> Result<OwnedFd, LinkError>) -> Result<OwnedFd, LinkError> {
+pub fn in_child(open: impl FnOnce() -> Result<Vec<OwnedFd>, LinkError>) -> Result<Vec<OwnedFd>, LinkError> {
     let system = |what: &'static str| move |e: io::Error| LinkError::system(what, e, "free some and try again");
     let count =
         thread_count().map_err(|e| LinkError::system("read /proc/self/task", e, "see that /proc is mounted"))?;
@@ -99,12 +104,12 @@ pub fn in_child(open: impl FnOnce() -> Result<OwnedFd, LinkError>) -> Result<Own
         ForkResult::Parent { child } => {
             drop(theirs);
             let mut text = vec![0; TEXT_LEN];
-            let received = recv_fd(ours.as_fd(), &mut text);
+            let received = recv_fds(ours.as_fd(), &mut text);
             drop(ours);
             let ended = reap(child);
             match received {
-                Ok((_, Some(fd))) => Ok(fd),
-                Ok((len, None)) if len > 0 => Err(LinkError::Child(String::from_utf8_lossy(&text[..len]).into_owned())),
+                Ok((_, fds)) if !fds.is_empty() => Ok(fds),
+                Ok((len, _)) if len > 0 => Err(LinkError::Child(String::from_utf8_lossy(&text[..len]).into_owned())),
                 Ok(_) => Err(LinkError::ChildLost(ended)),
                 Err(e) => Err(system("hear from the child process")(e)),
             }
@@ -113,10 +118,10 @@ pub fn in_child(open: impl FnOnce() -> Result<OwnedFd, LinkError>) -> Result<Own
 }
 
 /// The child's part. A parent that is gone hears nothing, and the child ends all the same.
-fn answer(open: impl FnOnce() -> Result<OwnedFd, LinkError>, to: &OwnedFd) {
+fn answer(open: impl FnOnce() -> Result<Vec<OwnedFd>, LinkError>, to: &OwnedFd) {
     // A panic must not unwind into the child's copy of the caller, which would then run twice.
     let sent = match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(Ok(fd)) => send_fd(to.as_fd(), b"+", fd.as_fd()),
+        Ok(Ok(fds)) => send_fds(to.as_fd(), b"+", &fds),
         Ok(Err(error)) => {
             let text = error.to_string();
             send(to.as_fd(), &text.as_bytes()[..text.len().min(TEXT_LEN)], &[])
@@ -155,11 +160,11 @@ mod tests {
         let (a, b) = UnixStream::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"written here").unwrap();
-        assert_eq!(send_fd(a.as_fd(), b"hello", file.as_fd()).unwrap(), 5);
+        assert_eq!(send_fds(a.as_fd(), b"hello", &[&file]).unwrap(), 5);
         let mut buffer = [0; 16];
-        let (len, fd) = recv_fd(b.as_fd(), &mut buffer).unwrap();
+        let (len, fds) = recv_fds(b.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"hello");
-        let fd = fd.unwrap();
+        let [fd] = <[OwnedFd; 1]>::try_from(fds).unwrap();
         let flags = FdFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFD).unwrap());
         assert!(flags.contains(FdFlag::FD_CLOEXEC));
         let (mut file, mut text) = (File::from(fd), String::new());
@@ -173,15 +178,15 @@ mod tests {
         let (mut a, b) = UnixStream::pair().unwrap();
         a.write_all(b"x").unwrap();
         let mut buffer = [0; 4];
-        assert!(matches!(recv_fd(b.as_fd(), &mut buffer), Ok((1, None))));
+        assert!(matches!(recv_fds(b.as_fd(), &mut buffer), Ok((1, fds)) if fds.is_empty()));
         drop(a);
-        assert!(matches!(recv_fd(b.as_fd(), &mut buffer), Ok((0, None))));
+        assert!(matches!(recv_fds(b.as_fd(), &mut buffer), Ok((0, fds)) if fds.is_empty()));
         let null = File::open("/dev/null").unwrap();
-        assert!(send_fd(b.as_fd(), b"x", null.as_fd()).is_err(), "a closed socket must be an error, not a signal");
+        assert!(send_fds(b.as_fd(), b"x", &[&null]).is_err(), "a closed socket must be an error, not a signal");
     }
 
     #[test]
-    fn several_descriptors_in_one_message_do_not_stay_open() {
+    fn more_descriptors_than_a_device_has_queues_do_not_stay_open() {
         let (a, b) = UnixStream::pair().unwrap();
         let mut pipes = Vec::new();
         for _ in 0..10 {
@@ -189,13 +194,14 @@ mod tests {
         }
         let writers: Vec<RawFd> = pipes.iter().map(|(_, w)| w.as_raw_fd()).collect();
         send(a.as_fd(), b"x", &[ControlMessage::ScmRights(&writers)]).unwrap();
-        let (_, kept) = recv_fd(b.as_fd(), &mut [0; 4]).unwrap();
+        let (_, kept) = recv_fds(b.as_fd(), &mut [0; 4]).unwrap();
         let readers: Vec<OwnedFd> = pipes.into_iter().map(|(reader, _)| reader).collect();
-        // The first is kept, so its pipe has a writer still; of all the others the end shows.
+        assert_eq!(kept.len(), MAX_QUEUES);
+        // Of those that are kept, the pipe has a writer still; of all the others the end shows.
         for (index, reader) in readers.iter().enumerate() {
             nix::fcntl::fcntl(reader, FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
             let open = nix::unistd::read(reader, &mut [0; 1]) == Err(Errno::EAGAIN);
-            assert_eq!(open, index == 0, "pipe {index}");
+            assert_eq!(open, index < MAX_QUEUES, "pipe {index}");
         }
         drop(kept);
     }

@@ -8,7 +8,7 @@
 //! shared memory says whether entering is worth while, so looking again without news costs no system call.
 //!
 //! A buffer belongs to the kernel, or to one completion that was not looked at yet, or to the frame that
-//! [`Ring::next`] lent last. It goes back at the following call. When every buffer is taken, reads end with `ENOBUFS`
+//! [`Ring::take`] lent last. It goes back at the following call. When every buffer is taken, reads end with `ENOBUFS`
 //! and are begun again in the next turn, in the order in which they ended; until then frames wait in their devices.
 //!
 //! A request carries the port's token and a serial number, so what a removed port still completes is told apart from what
@@ -181,7 +181,7 @@ impl Ring {
         Ok(())
     }
 
-    pub(crate) fn next(&mut self) -> Option<(Token, Arrival<'_>)> {
+    pub(crate) fn take(&mut self) -> Option<(Token, Arrival<'_>)> {
         self.give_back();
         while let Some(entry) = self.turn.pop_front() {
             let buffer = cqueue::buffer_select(entry.flags());

@@ -97,13 +97,26 @@ pub fn check_name(name: &str) -> Result<(), LinkError> {
 /// [`LinkError`]: the name, the device node, the right to make an interface, or the name's being taken.
 pub fn open(spec: &TapSpec) -> Result<Tap, LinkError> {
     check_name(&spec.name)?;
-    let fd = if spec.offload { open_offload(&spec.name)? } else { open_plain(&spec.name)? };
+    let fd = if spec.offload { open_offload(&spec.name, 0)? } else { open_plain(&spec.name)? };
     Tap::from_fd(fd)
 }
 
-fn open_offload(name: &str) -> Result<OwnedFd, LinkError> {
+/// Opens a TAP device of so many queues. The container's kernel keeps each flow in one queue, and chooses the one by
+/// which the flow's frames in the other direction came. One queue makes an ordinary device, and so does no offload.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_queues(spec: &TapSpec, queues: usize) -> Result<Vec<Tap>, LinkError> {
+    if queues <= 1 || !spec.offload {
+        return Ok(vec![open(spec)?]);
+    }
+    check_name(&spec.name)?;
+    (0..queues).map(|_| open_offload(&spec.name, libc::IFF_MULTI_QUEUE).and_then(Tap::from_fd)).collect()
+}
+
+fn open_offload(name: &str, more: libc::c_int) -> Result<OwnedFd, LinkError> {
     let file = OpenOptions::new().read(true).write(true).open(TUN_PATH).map_err(explain_node)?;
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | more;
     sys::tun_set_iff(&file, name, flags).map_err(|e| explain_device(name, e))?;
     Ok(file.into())
 }

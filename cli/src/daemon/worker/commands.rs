@@ -12,8 +12,9 @@ use tapswitch_wire::{Instant, Mac};
 use super::lan::{Attached, Lan, Member};
 use super::lane::Order;
 use super::reader::Place;
-use super::{Listener, MAX_LISTENERS, Worker, views};
-use crate::api::{AttachOffer, AttachRequest, AttachTap, JourneyView, PortView, ThreadView};
+use super::shares::Shares;
+use super::{Journeyed, Listener, MAX_LISTENERS, Worker, views};
+use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView, ThreadView};
 use crate::daemon::command::{Command, Refusal, Reply};
 
 /// A name is used in file names, output and one day in DNS.
@@ -30,9 +31,9 @@ impl Worker {
                     self.cancel(&network, &name, now);
                 }
             }
-            Command::Attach { network, name, tap, fd, reply } => {
+            Command::Attach { network, name, tap, queues, reply } => {
                 // A refusal leaves the reservation to the `Cancel` that follows it.
-                let _ = reply.send(self.attach(&network, &name, tap, fd, now));
+                let _ = reply.send(self.attach(&network, &name, tap, queues, now));
             }
             Command::Cancel { network, name } => self.cancel(&network, &name, now),
             Command::Detach(name, reply) => {
@@ -88,39 +89,42 @@ impl Worker {
         })
     }
 
-    /// The attached container of this name, and the thread that reads it.
-    fn find(&self, name: &str) -> Option<(Place, usize)> {
+    /// The attached container of this name, and the threads that read it.
+    fn find(&self, name: &str) -> Option<(Place, &[usize])> {
         self.networks.iter().enumerate().find_map(|(network, lan)| {
             let attached = lan.members.get(name)?.attached.as_ref()?;
             let place = Place { network, port: attached.port, serial: attached.serial };
-            Some((place, attached.thread))
+            Some((place, &attached.threads[..]))
         })
     }
 
-    /// Lets somebody wait for a journey, at the thread that reads the port.
+    /// Lets somebody wait for a journey, at the threads that read the port.
     fn listen(
         &mut self,
         name: &str,
         proto: Option<String>,
-        reply: Reply<Result<JourneyView, Refusal>>,
-    ) -> Result<(), (Reply<Result<JourneyView, Refusal>>, Refusal)> {
+        reply: Reply<Journeyed>,
+    ) -> Result<(), (Reply<Journeyed>, Refusal)> {
         // Those who do not wait any more make room.
         let mut waiting = 0;
         let mut count = |listeners: &mut Vec<Listener>| {
-            listeners.retain(|listener| !listener.reply.is_closed());
+            listeners.retain(Listener::waits);
             waiting += listeners.len();
         };
         count(&mut self.listeners);
         self.lanes.iter().for_each(|lane| count(&mut lane.state().listeners));
-        let Some((place, thread)) = self.find(name) else { return Err((reply, unknown_container(name))) };
+        let Some((place, threads)) = self.find(name) else { return Err((reply, unknown_container(name))) };
         if waiting >= MAX_LISTENERS {
             let text = format!("{MAX_LISTENERS} journeys are waited for already; end some of those who wait");
             return Err((reply, Refusal::Full(text)));
         }
-        let listener = Listener { place, proto, reply };
-        match thread.checked_sub(1) {
-            None => self.listeners.push(listener),
-            Some(lane) => self.lanes[lane].state().listeners.push(listener),
+        let threads = threads.to_vec();
+        let listener = Listener::new(place, proto, reply);
+        for thread in threads {
+            match thread.checked_sub(1) {
+                None => self.listeners.push(listener.clone()),
+                Some(lane) => self.lanes[lane].state().listeners.push(listener.clone()),
+            }
         }
         Ok(())
     }
@@ -179,6 +183,7 @@ impl Worker {
             dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
             search: plan.search.clone(),
             mtu: plan.mtu,
+            queues: self.options.queues.max(1),
         })
     }
 
@@ -231,14 +236,16 @@ impl Worker {
         network: &str,
         name: &str,
         tap: AttachTap,
-        fd: OwnedFd,
+        queues: Vec<OwnedFd>,
         now: Instant,
     ) -> Result<PortView, Refusal> {
         let index = self.network(Some(network))?;
         let failed = |why: &dyn std::fmt::Display| {
             Refusal::Invalid(format!("cannot attach '{name}' to network {network}: {why}"))
         };
-        let device = Tap::from_fd(fd).map_err(|error| failed(&error))?;
+        let queues =
+            queues.into_iter().map(Tap::from_fd).collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
+        let first = queues.first().ok_or_else(|| failed(&"no TAP came with it"))?;
         let lan = &mut self.networks[index];
         let port = lan.taps.free_port();
         let Some(member) = lan.members.get_mut(name).filter(|member| member.attached.is_none()) else {
@@ -246,24 +253,29 @@ impl Worker {
         };
         self.serial += 1;
         let place = Place { network: index, port, serial: self.serial };
-        // The thread with the fewest ports reads it.
-        let thread = (0..self.loads.len()).min_by_key(|thread| self.loads[*thread]).unwrap_or(0);
-        let (offload, captured) = (device.offload(), lan.taps.captured(name));
-        if thread == 0 {
-            self.reader.add(place, device.share()).map_err(|error| failed(&error))?;
+        let shares = Shares::new(&self.loads, queues.len());
+        let (offload, captured) = (first.offload(), lan.taps.captured(name));
+        for queue in shares.read_by(0) {
+            if let Err(error) = self.reader.add(place, queues[queue].share()) {
+                self.reader.remove(place);
+                return Err(failed(&error));
+            }
         }
-        self.loads[thread] += 1;
-        member.attached = Some(Attached { port, tap, offload, since: now, serial: place.serial, thread });
-        // All can send to it before anybody reads it.
-        for lane in &self.lanes {
+        let threads: Vec<_> = (0..queues.len()).map(|queue| shares.reader(queue)).collect();
+        threads.iter().for_each(|thread| self.loads[*thread] += 1);
+        member.attached = Some(Attached { port, tap, offload, since: now, serial: place.serial, threads });
+        // All can send to it before anybody but this thread reads it.
+        for (lane, thread) in self.lanes.iter().zip(1..) {
             let part = &mut lane.state().parts[index];
             part.forwarder.add_port(port);
-            part.taps.insert(port, device.share(), captured);
+            part.taps.insert(port, queues[shares.written_by(thread)].share(), captured);
         }
-        if let Some(lane) = thread.checked_sub(1).and_then(|lane| self.lanes.get(lane)) {
-            lane.order(Order::Read(place, device.share()));
+        for (lane, thread) in self.lanes.iter().zip(1..) {
+            for queue in shares.read_by(thread) {
+                lane.order(Order::Read(place, queues[queue].share()));
+            }
         }
-        lan.add_port(port, name, device, captured, now);
+        lan.add_port(port, name, queues[shares.written_by(0)].share(), captured, now);
         views::ports(lan, &self.lanes, now)
             .into_iter()
             .find(|view| view.name == name)

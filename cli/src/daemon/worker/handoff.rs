@@ -12,8 +12,9 @@ use tapswitch_link::doorbell::Ringer;
 use tapswitch_network::Share;
 use tapswitch_wire::{DropReason, MAX_FRAME_LEN, Meta, Recorded, Verdict};
 
-use super::Listener;
+use super::Journeyed;
 use super::reader::Place;
+use crate::daemon::command::Reply;
 
 /// Batches of one poll thread.
 const BATCHES: usize = 4;
@@ -23,7 +24,7 @@ const BYTES: usize = 1 << 20;
 
 /// Somebody waits for the journey of a frame, which has come so far.
 pub(super) struct Told {
-    pub(super) listener: Listener,
+    pub(super) reply: Reply<Journeyed>,
     /// The frame as it came.
     pub(super) line: String,
     pub(super) journey: Recorded,

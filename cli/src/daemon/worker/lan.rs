@@ -39,8 +39,8 @@ pub(super) struct Attached {
     pub(super) since: Instant,
     /// Tells it from others that have the port's number after it.
     pub(super) serial: u64,
-    /// The poll thread that reads it.
-    pub(super) thread: usize,
+    /// The poll threads that read it, one for each queue.
+    pub(super) threads: Vec<usize>,
 }
 
 pub(super) struct Lan {
@@ -182,12 +182,13 @@ impl Lan {
         member.and_then(|member| member.attached.as_ref()).is_some_and(|attached| attached.serial == place.serial)
     }
 
-    /// Detaches a container and forgets it. Returns the thread that read it.
-    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Option<usize> {
+    /// Detaches a container and forgets it. Returns the threads that read it.
+    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Vec<usize> {
         let name = self.names.remove(&port);
         let member = name.as_ref().and_then(|name| self.members.get(name));
         let mac = member.map(|member| member.mac);
-        let thread = member.and_then(|member| member.attached.as_ref()).map(|attached| attached.thread);
+        let attached = member.and_then(|member| member.attached.as_ref());
+        let threads = attached.map(|attached| attached.threads.clone()).unwrap_or_default();
         let ip = self.network.leases(now).into_iter().find(|lease| Some(lease.mac) == mac).map(|lease| lease.ip);
         let journal = &mut self.journal;
         self.network.remove_port(port, ip, now, &mut |line| journal.record(line));
@@ -195,7 +196,7 @@ impl Lan {
         if let Some(name) = name {
             self.forget(&name, now);
         }
-        thread
+        threads
     }
 
     /// The name of the container at a port.

@@ -191,11 +191,11 @@ impl Turn<'_> {
     fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
         let Part { forwarder, taps } = &mut self.parts[place.network];
         let mut taps = taps.at(self.now);
-        let listener = views::take_listener(self.listeners, place, frame);
+        let reply = views::take_listener(self.listeners, place, frame);
         let line = render(&meta, frame);
         let mut journey = Recorded::default();
         let hop = forwarder.rx(place.port, meta, frame, self.now, &mut journey, &mut taps);
-        let told = listener.map(|listener| Box::new(Told { listener, line, journey }));
+        let told = reply.map(|reply| Box::new(Told { reply, line, journey }));
         let verdict = match hop {
             Ok(Hop::Gateway(share)) => {
                 // Who listens hears the rest from the owner.

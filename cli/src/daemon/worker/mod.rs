@@ -24,21 +24,23 @@ mod lane;
 mod limits;
 mod pace;
 mod reader;
+mod shares;
 mod start;
 mod taps;
 mod views;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
+use parking_lot::Mutex;
 use tapswitch_link::doorbell::Doorbell;
 use tapswitch_link::intake::Backend;
 use tapswitch_relay::{FlowId, Readiness};
 use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
-use tokio::sync::oneshot;
 
 use super::Options;
-use super::command::{Command, Refusal};
+use super::command::{Command, Refusal, Reply};
 use crate::api::JourneyView;
 use clock::Clock;
 use handoff::{Batch, Told};
@@ -57,11 +59,27 @@ const MAX_LISTENERS: usize = 16;
 /// Flow numbers take the lower bits of a token; the network's place stands above, from 1 on.
 const NETWORK_SHIFT: u32 = 48;
 
-/// Somebody waits for the journey of a frame.
+/// The journey of a frame, or why there is none.
+type Journeyed = Result<JourneyView, Refusal>;
+
+/// Somebody waits for the journey of a frame, at each thread that may read it.
+#[derive(Clone)]
 struct Listener {
     place: Place,
     proto: Option<String>,
-    reply: oneshot::Sender<Result<JourneyView, Refusal>>,
+    /// Empty once a frame was found.
+    reply: Arc<Mutex<Option<Reply<Journeyed>>>>,
+}
+
+impl Listener {
+    fn new(place: Place, proto: Option<String>, reply: Reply<Journeyed>) -> Listener {
+        Listener { place, proto, reply: Arc::new(Mutex::new(Some(reply))) }
+    }
+
+    /// Whether nothing was found yet, and the one who asked is still there.
+    fn waits(&self) -> bool {
+        self.reply.lock().as_ref().is_some_and(|reply| !reply.is_closed())
+    }
 }
 
 /// The owner.
@@ -228,7 +246,7 @@ impl Worker {
             drop(state);
             lane.order(Order::Forget(place));
         }
-        if let Some(thread) = self.networks[place.network].remove_port(place.port, now) {
+        for thread in self.networks[place.network].remove_port(place.port, now) {
             self.loads[thread] -= 1;
         }
     }
@@ -236,9 +254,9 @@ impl Worker {
 
 /// Tells who waited for a journey.
 fn answer(told: Told, place: Place, verdict: Verdict, lan: &Lan) {
-    let Told { listener, line, journey } = told;
+    let Told { reply, line, journey } = told;
     // Who asked may have gone away.
-    let _ = listener.reply.send(Ok(views::journey(line, lan.name_of(place.port), journey, verdict, lan)));
+    let _ = reply.send(Ok(views::journey(line, lan.name_of(place.port), journey, verdict, lan)));
 }
 
 /// Where the frames go that the owner reads itself.
@@ -257,11 +275,11 @@ impl Sink for Turn<'_> {
             lan.frame(place.port, meta, frame, self.now, &mut Unheard);
             return;
         }
-        let Some(listener) = views::take_listener(self.listeners, place, frame) else {
+        let Some(reply) = views::take_listener(self.listeners, place, frame) else {
             lan.frame(place.port, meta, frame, self.now, &mut Unheard);
             return;
         };
-        let mut told = Told { listener, line: render(&meta, frame), journey: Recorded::default() };
+        let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
         let verdict = lan.frame(place.port, meta, frame, self.now, &mut told.journey);
         answer(told, place, verdict, lan);
     }

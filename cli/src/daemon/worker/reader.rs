@@ -68,7 +68,7 @@ impl Reader {
         self.intake.poll(timeout)
     }
 
-    /// Begins to read a port.
+    /// Begins to read a port, or one queue of it.
     pub(super) fn add(&mut self, place: Place, tap: Tap) -> io::Result<()> {
         let at = self.tokens.iter().position(Option::is_none).unwrap_or(self.tokens.len());
         let coalesce = !tap.offload();
@@ -82,9 +82,10 @@ impl Reader {
 
     /// Ends reading a port, if this thread reads it.
     pub(super) fn remove(&mut self, place: Place) {
-        if let Some(at) = self.tokens.iter().position(|entry| entry.is_some_and(|entry| entry.place == place)) {
-            self.tokens[at] = None;
-            self.intake.remove(Token(at));
+        for (at, entry) in self.tokens.iter_mut().enumerate() {
+            if entry.take_if(|entry| entry.place == place).is_some() {
+                self.intake.remove(Token(at));
+            }
         }
     }
 
@@ -93,7 +94,7 @@ impl Reader {
         let mut any = false;
         // Segments are held back only while more frames of the same port follow.
         let mut held: Option<Place> = None;
-        while let Some((token, arrival)) = self.intake.next() {
+        while let Some((token, arrival)) = self.intake.take() {
             any = true;
             let Some(Some(Entry { place, coalesce })) = self.tokens.get(token.0).copied() else { continue };
             let joins = coalesce && matches!(arrival, Arrival::Frame(..));

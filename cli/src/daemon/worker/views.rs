@@ -5,15 +5,15 @@ use tapswitch_nat::NeighbourState;
 use tapswitch_switch::PortCounters;
 use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Verdict};
 
-use super::Listener;
 use super::lan::Lan;
 use super::lane::Lane;
 use super::reader::Place;
+use super::{Journeyed, Listener};
 use crate::api::{
     ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
     StepView, ThreadView,
 };
-use crate::daemon::command::Refusal;
+use crate::daemon::command::{Refusal, Reply};
 
 pub(super) fn network(lan: &Lan, now: Instant) -> NetworkView {
     let (plan, network) = (&lan.plan, &lan.network);
@@ -216,11 +216,15 @@ pub(super) fn stats(networks: &[Lan], lanes: &[Lane], threads: Vec<ThreadView>, 
 }
 
 /// Takes out whoever waits for a frame like this.
-pub(super) fn take_listener(listeners: &mut Vec<Listener>, place: Place, frame: &[u8]) -> Option<Listener> {
+pub(super) fn take_listener(listeners: &mut Vec<Listener>, place: Place, frame: &[u8]) -> Option<Reply<Journeyed>> {
+    // Those who heard of another thread, or went away.
+    listeners.retain(Listener::waits);
     let hears = |listener: &Listener| {
         listener.place == place && listener.proto.as_deref().is_none_or(|proto| is_proto(proto, frame))
     };
-    listeners.iter().position(hears).map(|at| listeners.swap_remove(at))
+    let listener = listeners.swap_remove(listeners.iter().position(hears)?);
+    let mut reply = listener.reply.lock();
+    reply.take()
 }
 
 /// Whether a frame carries this protocol.

@@ -40,7 +40,7 @@ use tapswitch_wire::Mac;
 pub use configure::set_address;
 pub use target::{Namespaces, Target};
 
-use crate::tap::{self, TapSpec};
+use crate::tap::{self, Tap, TapSpec};
 use crate::{LinkError, pass};
 use configure::{configure, netlink, require_index};
 
@@ -62,13 +62,16 @@ pub struct Interface {
     pub gateway: Option<Ipv4Addr>,
     /// Whether super-frames and partial checksums pass whole.
     pub offload: bool,
+    /// How many queues the device has, each with a descriptor of its own; 1 is the rule, and all that one without
+    /// offload can have.
+    pub queues: usize,
 }
 
 /// Opens a configured TAP in the target, from a child made for this.
 ///
 /// # Errors
 /// [`LinkError::Threads`] in a process of several threads, [`LinkError::Child`] with the text of what [`create_in`] said.
-pub fn open_in(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd, LinkError> {
+pub fn open_in(namespaces: &Namespaces, interface: &Interface) -> Result<Vec<OwnedFd>, LinkError> {
     pass::in_child(|| create_in(namespaces, interface))
 }
 
@@ -78,14 +81,14 @@ pub fn open_in(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd
 ///
 /// # Errors
 /// [`LinkError`]: an impossible name, no right to enter, no device node, a name that is taken, an address refused.
-pub fn create_in(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd, LinkError> {
+pub fn create_in(namespaces: &Namespaces, interface: &Interface) -> Result<Vec<OwnedFd>, LinkError> {
     enter_and_create(namespaces, interface).map_err(|error| match error {
         LinkError::TargetDenied { why, .. } => LinkError::TargetDenied { target: namespaces.target.clone(), why },
         other => other,
     })
 }
 
-fn enter_and_create(namespaces: &Namespaces, interface: &Interface) -> Result<OwnedFd, LinkError> {
+fn enter_and_create(namespaces: &Namespaces, interface: &Interface) -> Result<Vec<OwnedFd>, LinkError> {
     tap::check_name(&interface.name)?;
     if let Some(user) = &namespaces.user {
         setns(user, CloneFlags::CLONE_NEWUSER).map_err(|e| match e {
@@ -104,7 +107,7 @@ fn enter_and_create(namespaces: &Namespaces, interface: &Interface) -> Result<Ow
 ///
 /// # Errors
 /// As [`create_in`].
-pub fn create_here(interface: &Interface) -> Result<OwnedFd, LinkError> {
+pub fn create_here(interface: &Interface) -> Result<Vec<OwnedFd>, LinkError> {
     tap::check_name(&interface.name)?;
     let here = File::open(OWN_NET)
         .map_err(|e| LinkError::system(format!("open {OWN_NET}"), e, "see that /proc is mounted"))?;
@@ -118,12 +121,13 @@ pub fn create_here(interface: &Interface) -> Result<OwnedFd, LinkError> {
 }
 
 /// From the scratch namespace to the target, where the calling thread then stays.
-fn create(target: &OwnedFd, interface: &Interface) -> Result<OwnedFd, LinkError> {
+fn create(target: &OwnedFd, interface: &Interface) -> Result<Vec<OwnedFd>, LinkError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| match e {
         Errno::EPERM => denied("making a namespace demands CAP_SYS_ADMIN in the user namespace that owns it"),
         e => LinkError::system("make a network namespace", e, "see the limit: sysctl user.max_net_namespaces"),
     })?;
-    let tap = tap::open(&TapSpec { name: interface.name.clone(), offload: interface.offload })?;
+    let queues =
+        tap::open_queues(&TapSpec { name: interface.name.clone(), offload: interface.offload }, interface.queues)?;
     let doing = |what: String, next: &'static str| move |e: io::Error| LinkError::system(what, e, next);
     let name = &interface.name;
     let index = require_index(name)?;
@@ -140,7 +144,8 @@ fn create(target: &OwnedFd, interface: &Interface) -> Result<OwnedFd, LinkError>
     drop(netlink);
     enter(target)?;
     configure(interface)?;
-    tap.into_fd().map_err(|e| LinkError::system("keep the TAP device", e, "raise the limit of open files: ulimit -n"))
+    let fds = queues.into_iter().map(Tap::into_fd).collect::<io::Result<_>>();
+    fds.map_err(|e| LinkError::system("keep the TAP device", e, "raise the limit of open files: ulimit -n"))
 }
 
 fn enter(target: &OwnedFd) -> Result<(), LinkError> {

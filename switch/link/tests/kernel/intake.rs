@@ -42,7 +42,7 @@ fn intake(backend: Backend) -> Result<Intake, Skip> {
 /// A container whose neighbour table has the gateway, and its TAP.
 fn connected(offload: bool) -> (Container, Tap) {
     let mut container = Container::start(false);
-    let fd = open_in(&container.target().resolve().unwrap(), &world::interface(offload)).unwrap();
+    let [fd] = world::one(open_in(&container.target().resolve().unwrap(), &world::interface(offload)));
     let mut tap = Tap::from_fd(fd).unwrap();
     let mut reply = Vec::new();
     let link = Link { src: SWITCH, dst: Mac::from_ipv4(CONTAINER) };
@@ -64,7 +64,7 @@ fn until<T>(intake: &mut Intake, mut wanted: impl FnMut(Token, Arrival<'_>) -> O
     while quiet < STEPS {
         intake.poll(Some(STEP)).unwrap();
         quiet += 1;
-        while let Some((token, arrival)) = intake.next() {
+        while let Some((token, arrival)) = intake.take() {
             quiet = 0;
             if let Some(found) = wanted(token, arrival) {
                 return found;
@@ -218,7 +218,7 @@ fn dead_container(backend: Backend) -> Result<(), Skip> {
     intake.remove(Token(7));
     for _ in 0..3 {
         intake.poll(Some(Duration::ZERO)).unwrap();
-        assert!(intake.next().is_none(), "it is said once");
+        assert!(intake.take().is_none(), "it is said once");
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ fn sockets_and_wakers(backend: Backend) -> Result<(), Skip> {
     intake.poll(None).unwrap();
     // Nothing is there, so this takes its time, and ends.
     intake.poll(Some(Duration::from_millis(20))).unwrap();
-    assert!(intake.next().is_none() && intake.events().is_empty());
+    assert!(intake.take().is_none() && intake.events().is_empty());
     Ok(())
 }
 

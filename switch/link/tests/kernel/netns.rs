@@ -38,7 +38,7 @@ tests! {
 }
 
 fn open(container: &Container, interface: &Interface) -> Result<Tap, LinkError> {
-    Tap::from_fd(open_in(&container.target().resolve()?, interface)?)
+    Tap::from_fd(open_in(&container.target().resolve()?, interface)?.remove(0))
 }
 
 fn has_ended(tap: &Tap, milliseconds: u16) -> bool {
@@ -54,9 +54,9 @@ fn kernel_keeps_the_namespace_where_a_tun_descriptor_was_opened_and_not_where_it
     let net = File::open(format!("/proc/{}/ns/net", container.pid())).unwrap();
     let opened_inside = in_child(|| {
         setns(&net, CloneFlags::CLONE_NEWNET).unwrap();
-        Ok(tap::open(&TapSpec { name: "inside".into(), offload: true })?.into_fd().unwrap())
+        Ok([tap::open(&TapSpec { name: "inside".into(), offload: true })?.into_fd().unwrap()].into())
     });
-    let opened_inside = Tap::from_fd(opened_inside.unwrap()).unwrap();
+    let opened_inside = Tap::from_fd(opened_inside.unwrap().remove(0)).unwrap();
     drop(net);
     container.kill();
     // Nobody lives in the namespace any more, and yet it stays, with both devices, for this one descriptor's sake.
@@ -174,7 +174,7 @@ fn create_here_comes_back_also_when_it_fails() -> Result<(), Skip> {
     let error = create_here(&bad).unwrap_err().to_string();
     assert!(error.contains("10.9.0.2/40"), "{error}");
     assert_eq!(namespace(), here);
-    let tap = Tap::from_fd(create_here(&world::interface(true)).unwrap()).unwrap();
+    let tap = Tap::from_fd(create_here(&world::interface(true)).unwrap().remove(0)).unwrap();
     assert_eq!(namespace(), here);
     assert_eq!(tap.name(), "eth0");
     assert!(nix::net::if_::if_nametoindex("eth0").is_ok());
@@ -248,7 +248,7 @@ fn named_namespace_is_found_where_ip_netns_keeps_it() -> Result<(), Skip> {
 }
 
 fn in_child_brings_descriptor_or_text_and_leaves_no_zombie() -> Result<(), Skip> {
-    let descriptor = in_child(|| Ok(OwnedFd::from(File::open("/dev/null").unwrap()))).unwrap();
+    let descriptor = in_child(|| Ok(vec![OwnedFd::from(File::open("/dev/null").unwrap())])).unwrap().remove(0);
     assert_eq!(nix::sys::stat::fstat(&descriptor).unwrap().st_rdev, nix::sys::stat::makedev(1, 3));
     let error = in_child(|| Err(LinkError::NoTunNode)).unwrap_err();
     assert_eq!(error.to_string(), LinkError::NoTunNode.to_string());

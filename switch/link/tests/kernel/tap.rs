@@ -89,7 +89,7 @@ fn device_that_is_open_elsewhere_is_an_error_that_says_so() -> Result<(), Skip> 
 fn connected(offload: bool) -> Result<(Container, Side), Skip> {
     world::enter()?;
     let mut container = Container::start(false);
-    let fd = open_in(&container.target().resolve().unwrap(), &world::interface(offload)).unwrap();
+    let [fd] = world::one(open_in(&container.target().resolve().unwrap(), &world::interface(offload)));
     let mut side = Side::new(Tap::from_fd(fd).unwrap());
     assert_eq!(side.tap.offload(), offload);
     container.tell("send hello");
@@ -190,14 +190,14 @@ fn abuse_2_21_interface_down_up_and_deleted_is_seen_without_spinning() -> Result
     ip("link delete other")?;
     side.wait_until_gone();
     assert_eq!(side.tap.tx(&meta, &frame), Err(DropReason::PortDown));
-    let fd = open_in(&container.target().resolve().unwrap(), &world::interface(true)).unwrap();
+    let [fd] = world::one(open_in(&container.target().resolve().unwrap(), &world::interface(true)));
     assert_eq!(Tap::from_fd(fd).unwrap().name(), "eth0", "the name is free again");
     Ok(())
 }
 
 fn a_clone_writes_to_the_same_device() -> Result<(), Skip> {
     world::enter()?;
-    let fd = create_here(&world::interface(true)).unwrap();
+    let [fd] = world::one(create_here(&world::interface(true)));
     let tap = Tap::from_fd(fd).unwrap();
     let mut writer = tap.share();
     drop(tap);

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use tapswitch_link::netns::{Interface, Target};
 use tapswitch_link::poller::{Poller, Token};
 use tapswitch_link::tap::Tap;
-use tapswitch_link::{Buffer, Port, Rx};
+use tapswitch_link::{Buffer, LinkError, Port, Rx};
 use tapswitch_wire::{Mac, Meta};
 
 /// Why a test cannot run here.
@@ -89,7 +90,13 @@ pub(crate) fn interface(offload: bool) -> Interface {
         address: Some((CONTAINER, 24)),
         gateway: Some(GATEWAY),
         offload,
+        queues: 1,
     }
+}
+
+/// The one descriptor of a device with one queue.
+pub(crate) fn one(fds: Result<Vec<OwnedFd>, LinkError>) -> [OwnedFd; 1] {
+    fds.unwrap().try_into().unwrap()
 }
 
 /// A process in a network namespace of its own, which does what it is asked.
