@@ -1,11 +1,13 @@
-//! Forwarding allocates nothing: counted, not believed.
+//! Forwarding and coalescing allocate nothing: counted, not believed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
 use tapswitch_switch::{Config, PortConfig, Switch};
-use tapswitch_wire::{DropReason, Frame, Instant, Mac, Meta, PortId, Unheard};
+use tapswitch_wire::build::{self, Ip, Link, Tcp};
+use tapswitch_wire::coalesce::Coalescer;
+use tapswitch_wire::{DropReason, Frame, Instant, Mac, Meta, PortId, Unheard, checksum};
 
 struct Counting;
 
@@ -85,4 +87,35 @@ fn established_frames_allocate_nothing() {
     let moves = |step| (3 + step % 2, MOVER, A);
     assert_eq!(allocations(&mut switch, 10_000, moves), 0);
     assert_eq!(switch.counters(PortId(4)).unwrap().moves, 5_000);
+}
+
+/// A turn of a port without offloads: two streams, each in a run, and an acknowledgement behind them.
+#[test]
+fn coalescing_a_steady_stream_allocates_nothing() {
+    let ip = Ip { src: [10, 0, 0, 2].into(), dst: [10, 0, 0, 3].into(), ttl: 64, tos: 0, id: 0 };
+    let segment = |dst, at: u16, len: usize| {
+        let link = Link { src: A, dst };
+        let tcp = Tcp { src_port: 1, dst_port: 2, seq: u32::from(at) * 1448, ack: 1, flags: 16, window: 5, options: &[] };
+        let mut frame = Vec::new();
+        let mut meta = build::tcp(&mut frame, link, Ip { id: at, ..ip }, tcp, len);
+        frame.resize(frame.len() + len, 0xa5);
+        let end = frame.len();
+        checksum::complete(&mut meta, &mut frame, end).unwrap();
+        frame
+    };
+    let mut frames: Vec<Vec<u8>> = (0..30).map(|at| segment(B, at, 1448)).collect();
+    frames.extend((0..30).map(|at| segment(MOVER, at, 1448)));
+    frames.push(segment(B, 30, 0));
+    let mut coalescer = Coalescer::new();
+    let mut turns = |turns: usize| {
+        let (before, mut out) = (ALLOCATIONS.get(), 0);
+        for _ in 0..turns {
+            frames.iter_mut().for_each(|frame| coalescer.push(Meta::PLAIN, frame, &mut |_, _| out += 1));
+            coalescer.flush(&mut |_, _| out += 1);
+        }
+        assert_eq!(out, 3 * turns, "two super-frames and the acknowledgement");
+        ALLOCATIONS.get() - before
+    };
+    assert!(turns(1) > 0, "buffers are made at first use, or nothing is counted");
+    assert_eq!(turns(1_000), 0);
 }

@@ -128,7 +128,7 @@ impl Parsed {
     /// # Errors
     /// [`DropReason::FrameTooShort`] below 14 bytes (or inside a VLAN tag), [`DropReason::FrameTooLong`] above
     /// [`MAX_FRAME_LEN`].
-    #[inline]
+    #[inline(always)]
     pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
         if frame.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::FrameTooShort);
@@ -172,28 +172,30 @@ impl Parsed {
         Ok(parsed)
     }
 
+    #[inline(always)]
     fn ipv4(&mut self, frame: &[u8]) {
         let start = usize::from(self.l3_start);
         let packet = &frame[start..];
         self.l3 = L3::Malformed(DropReason::Ipv4Malformed);
-        if packet.len() < 20 || packet[0] >> 4 != 4 {
-            return;
-        }
-        let header = usize::from(packet[0] & 0x0f) * 4;
-        let total = usize::from(word(packet, 2));
-        if header < 20 || total < header || total > packet.len() {
+        // As an array, so that nothing below is checked for its bounds again.
+        let Some(fixed) = packet.first_chunk::<20>() else { return };
+        let header = usize::from(fixed[0] & 0x0f) * 4;
+        let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+        if fixed[0] >> 4 != 4 || header < 20 || total < header || total > packet.len() {
             return;
         }
         self.l3 = L3::Ipv4;
-        self.protocol = packet[9];
+        self.protocol = fixed[9];
         self.end = (start + total) as u32;
-        let (offset, more) = ((word(packet, 6) & 0x1fff) * 8, word(packet, 6) & 0x2000 != 0);
-        if offset > 0 || more {
-            self.fragment = Some(Fragment { offset, more });
+        let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
+        if fragment & 0x3fff != 0 {
+            self.fragment = Some(Fragment { offset: (fragment & 0x1fff) * 8, more: fragment & 0x2000 != 0 });
         }
         self.transport(frame, start + header);
     }
 
+    // Out of line, which makes the other families' way shorter.
+    #[inline(never)]
     fn ipv6(&mut self, frame: &[u8]) {
         let start = usize::from(self.l3_start);
         let packet = &frame[start..];
@@ -250,6 +252,7 @@ impl Parsed {
         }
     }
 
+    #[inline(always)]
     fn transport(&mut self, frame: &[u8], start: usize) {
         let end = self.end as usize;
         self.l4_start = start as u16;
