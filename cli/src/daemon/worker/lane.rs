@@ -20,7 +20,7 @@ use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, rend
 
 use super::clock::Clock;
 use super::handoff::{Inbox, Outbox, Told};
-use super::pace::Pace;
+use super::pace::{Pace, Wait};
 use super::reader::{Place, Reader, Sink};
 use super::taps::Taps;
 use super::{Listener, views};
@@ -116,19 +116,19 @@ fn run(shared: &Mutex<State>, engine: Engine) {
     let mut gone = Vec::new();
     let mut now = clock.now();
     loop {
-        let timeout = match pace.timeout(now, None) {
-            _ if reader.is_busy() => Some(Duration::ZERO),
-            None if !gone.is_empty() => Some(RETRY),
-            timeout => timeout,
+        let wait = match pace.wait(now, None) {
+            _ if reader.is_busy() => Wait::No,
+            Wait::Block(None) if !gone.is_empty() => Wait::Block(Some(RETRY)),
+            wait => wait,
         };
-        if let Err(error) = reader.poll(timeout) {
+        if let Err(error) = reader.poll(wait.timeout()) {
             tracing::error!("a poll thread cannot wait for frames: {error}; the switch ends");
             return;
         }
         now = clock.now();
         let mut state = shared.lock();
         state.turns += 1;
-        state.sleeps += u64::from(timeout != Some(Duration::ZERO));
+        state.sleeps += u64::from(matches!(wait, Wait::Block(_)));
         if state.stop {
             return;
         }

@@ -30,7 +30,6 @@ mod taps;
 mod views;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use parking_lot::Mutex;
@@ -46,7 +45,7 @@ use clock::Clock;
 use handoff::{Batch, Told};
 use lan::Lan;
 use lane::{Lane, Order};
-use pace::Pace;
+use pace::{Pace, Wait};
 use reader::{Place, Reader, Sink};
 pub use start::spawn;
 
@@ -116,14 +115,14 @@ impl Worker {
     fn run(&mut self) {
         let mut now = self.clock.now();
         loop {
-            let timeout = self.timeout(now);
-            if let Err(error) = self.reader.poll(timeout) {
+            let wait = self.wait(now);
+            if let Err(error) = self.reader.poll(wait.timeout()) {
                 tracing::error!("the poll thread cannot wait for frames: {error}; the switch ends");
                 return;
             }
             self.doorbell.awake();
             self.turns += 1;
-            self.sleeps += u64::from(timeout != Some(Duration::ZERO));
+            self.sleeps += u64::from(matches!(wait, Wait::Block(_)));
             now = self.clock.now();
             if self.carry_out(now) == Run::Stop {
                 break;
@@ -150,19 +149,19 @@ impl Worker {
         }
     }
 
-    /// How long the next turn may wait. Times are those of this turn's beginning.
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    /// How the next turn waits. Times are those of this turn's beginning.
+    fn wait(&self, now: Instant) -> Wait {
         if self.reader.is_busy() || self.networks.iter().any(|lan| lan.network.is_busy()) {
-            return Some(Duration::ZERO);
+            return Wait::No;
         }
         let deadline = self.networks.iter().filter_map(|lan| lan.network.deadline()).min();
-        let timeout = self.pace.timeout(now, deadline);
-        if timeout == Some(Duration::ZERO) {
-            return timeout;
+        let wait = self.pace.wait(now, deadline);
+        if wait == Wait::Spin {
+            return wait;
         }
         self.doorbell.listen();
         let has_news = !self.commands.is_empty() || self.lanes.iter().any(|lane| lane.inbox.has_news());
-        if has_news { Some(Duration::ZERO) } else { timeout }
+        if has_news { Wait::No } else { wait }
     }
 
     fn carry_out(&mut self, now: Instant) -> Run {

@@ -52,14 +52,39 @@ impl Pace {
         self.last_work = now;
     }
 
-    /// How long the next turn may wait: `deadline` says when the next timer is due.
-    pub(super) fn timeout(&self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
+    /// How the next turn waits: `deadline` says when the next timer is due.
+    pub(super) fn wait(&self, now: Instant, deadline: Option<Instant>) -> Wait {
         let spins = match self.policy {
             PollPolicy::Busy => true,
             PollPolicy::Adaptive => now - self.last_work < self.spin,
             PollPolicy::Sleep => false,
         };
-        if spins { Some(Duration::ZERO) } else { deadline.map(|at| at - now) }
+        if spins { Wait::Spin } else { Wait::Block(deadline.map(|at| at - now)) }
+    }
+}
+
+/// How a turn waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// Not at all: there is something to do.
+    No,
+    /// It looks again, after it let others run who want this CPU.
+    Spin,
+    /// Until there are news, or for so long.
+    Block(Option<Duration>),
+}
+
+impl Wait {
+    /// What to wait for in the kernel.
+    pub(super) fn timeout(self) -> Option<Duration> {
+        match self {
+            Wait::No => Some(Duration::ZERO),
+            Wait::Spin => {
+                std::thread::yield_now();
+                Some(Duration::ZERO)
+            }
+            Wait::Block(limit) => limit,
+        }
     }
 }
 
@@ -68,32 +93,36 @@ mod tests {
     use super::*;
 
     const NOW: Instant = Instant::from_secs(5);
-    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+    const SECOND: Wait = Wait::Block(Some(Duration::from_secs(1)));
 
-    fn timeout(policy: PollPolicy, spin: Option<u64>, cpus: usize, idle_micros: u64) -> Option<Duration> {
+    fn wait(policy: PollPolicy, spin: Option<u64>, cpus: usize, idle_micros: u64) -> Wait {
         let mut pace = Pace::with_cpus(policy, spin.map(Duration::from_micros), cpus);
         pace.worked(NOW);
         let now = NOW + Duration::from_micros(idle_micros);
-        pace.timeout(now, Some(now + Duration::from_secs(1)))
+        pace.wait(now, Some(now + Duration::from_secs(1)))
     }
 
     #[test]
     fn adaptive_looks_again_for_a_while_and_then_sleeps() {
-        assert_eq!(timeout(PollPolicy::Adaptive, None, 8, 49), Some(Duration::ZERO));
-        assert_eq!(timeout(PollPolicy::Adaptive, None, 8, 50), SECOND);
-        assert_eq!(timeout(PollPolicy::Adaptive, Some(200), 8, 199), Some(Duration::ZERO));
+        assert_eq!(wait(PollPolicy::Adaptive, None, 8, 49), Wait::Spin);
+        assert_eq!(wait(PollPolicy::Adaptive, None, 8, 50), SECOND);
+        assert_eq!(wait(PollPolicy::Adaptive, Some(200), 8, 199), Wait::Spin);
     }
 
     #[test]
     fn adaptive_does_not_spin_where_containers_need_every_cpu_unless_told_to() {
-        assert_eq!(timeout(PollPolicy::Adaptive, None, 2, 0), SECOND);
-        assert_eq!(timeout(PollPolicy::Adaptive, Some(20), 2, 19), Some(Duration::ZERO));
+        assert_eq!(wait(PollPolicy::Adaptive, None, 2, 0), SECOND);
+        assert_eq!(wait(PollPolicy::Adaptive, Some(20), 2, 19), Wait::Spin);
     }
 
     #[test]
     fn busy_never_sleeps_and_sleep_always_does() {
-        assert_eq!(timeout(PollPolicy::Busy, None, 1, 1_000_000), Some(Duration::ZERO));
-        assert_eq!(timeout(PollPolicy::Sleep, Some(1000), 8, 0), SECOND);
-        assert_eq!(Pace::with_cpus(PollPolicy::Sleep, None, 8).timeout(NOW, None), None, "without a timer, for ever");
+        assert_eq!(wait(PollPolicy::Busy, None, 1, 1_000_000), Wait::Spin);
+        assert_eq!(wait(PollPolicy::Sleep, Some(1000), 8, 0), SECOND);
+        assert_eq!(
+            Pace::with_cpus(PollPolicy::Sleep, None, 8).wait(NOW, None),
+            Wait::Block(None),
+            "without a timer, for ever"
+        );
     }
 }

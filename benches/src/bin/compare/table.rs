@@ -1,0 +1,243 @@
+//! The results in words: a table for each test, then what they were measured with.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::measure::Test;
+use crate::results::{Described, Figures, Latency, Results};
+use crate::stats::{Spread, median, spread};
+
+/// Peers that the others are held against.
+const REFERENCES: [&str; 2] = ["bridge", "veth"];
+
+/// CPUs that other work may keep busy before the figures are in doubt.
+const QUIET: f64 = 0.25;
+
+/// What a cell without a figure shows.
+const NOTHING: &str = "-";
+
+/// All that is printed at the end of a run.
+pub(crate) fn all(results: &Results) -> String {
+    let mut text = String::new();
+    for described in &results.tests {
+        test(&mut text, results, described);
+        text.push('\n');
+    }
+    facts(&mut text, results);
+    text
+}
+
+fn test(text: &mut String, results: &Results, described: &Described) {
+    let Described { test, title, unit, work_unit } = described;
+    let of = |peer: &str| results.figures(*test, peer);
+    let _ = writeln!(text, "{title} ({unit}) [{}]", test.name());
+    let references: Vec<(&str, f64)> = REFERENCES
+        .into_iter()
+        .filter_map(|peer| Some((peer, median(of(peer).iter().map(|figures| figures.value))?)))
+        .filter(|(_, value)| *value > 0.0)
+        .collect();
+    let columns: Vec<Column> = columns(*test, work_unit, &references);
+    let mut header = vec!["peer".to_owned(), "median".into(), "range".into()];
+    header.extend(columns.iter().map(|column| column.title.clone()));
+    let mut failures = String::new();
+    let rows = results.peers.iter().filter_map(|peer| {
+        let figures = of(&peer.name);
+        for (round, reason) in results.failures(*test, &peer.name) {
+            let _ = writeln!(failures, "  failed: {}, round {round}: {reason}", peer.name);
+        }
+        let mut row = vec![peer.name.clone()];
+        match spread(figures.iter().map(|figures| figures.value)) {
+            Some(values) => {
+                row.push(number(values.median));
+                row.push(format!("{} to {}", number(values.low), number(values.high)));
+            }
+            None if results.failures(*test, &peer.name).is_empty() => return None,
+            None => row.extend(["failed".into(), NOTHING.into()]),
+        }
+        row.extend(columns.iter().map(|column| (column.cell)(&figures).unwrap_or_else(|| NOTHING.into())));
+        Some(row)
+    });
+    text.push_str(&laid_out(header, rows));
+    text.push_str(&failures);
+}
+
+/// A column: its title, and how it is made from the figures of a peer.
+struct Column<'a> {
+    title: String,
+    cell: Box<Cell<'a>>,
+}
+
+type Cell<'a> = dyn Fn(&[&Figures]) -> Option<String> + 'a;
+
+impl<'a> Column<'a> {
+    fn new(title: impl Into<String>, cell: impl Fn(&[&Figures]) -> Option<String> + 'a) -> Self {
+        Self { title: title.into(), cell: Box::new(cell) }
+    }
+
+    /// The median of what `of` finds in the figures.
+    fn median(title: impl Into<String>, of: impl Fn(&Figures) -> Option<f64> + 'a) -> Self {
+        Self::new(title, move |all| median(all.iter().filter_map(|figures| of(figures))).map(number))
+    }
+}
+
+fn columns<'a>(test: Test, work_unit: &str, references: &[(&'a str, f64)]) -> Vec<Column<'a>> {
+    let mut columns = Vec::new();
+    if test == Test::Idle {
+        return columns;
+    }
+    for &(name, reference) in references {
+        columns.push(Column::new(format!("/{name}"), move |all| {
+            median(all.iter().map(|figures| figures.value)).map(|value| format!("{:.2}x", value / reference))
+        }));
+    }
+    match test {
+        Test::TcpRr | Test::UdpRr | Test::TcpRrLoad | Test::UdpRrLoad => {
+            let latency = |title: &str, of: fn(&Latency) -> f64| {
+                Column::median(title, move |figures: &Figures| figures.latency.as_ref().map(of))
+            };
+            columns.push(latency("p50 us", |latency| latency.p50_us));
+            columns.push(latency("p99 us", |latency| latency.p99_us));
+            columns.push(latency("p99.9 us", |latency| latency.p999_us));
+            columns.push(latency("lost", |latency| latency.lost as f64));
+        }
+        Test::UdpSmall | Test::UdpGso => {
+            columns.push(Column::median("sent", |figures| Some(figures.datagrams.as_ref()?.sent_per_second / 1e3)));
+        }
+        _ => columns.push(Column::median("retransmits", |figures| figures.retransmits.map(|count| count as f64))),
+    }
+    let per = |seconds: Option<f64>, figures: &Figures| Some(seconds? / figures.work).filter(|value| value.is_finite());
+    columns.push(Column::median(format!("CPU s/{work_unit}"), move |figures| per(figures.cpu_seconds, figures)));
+    columns.push(Column::median("of it switch", move |figures| per(figures.switch_cpu_seconds, figures)));
+    if let Test::UdpSmall | Test::UdpGso = test {
+        columns.push(Column::new("lost where", move |all| losses(test, all)));
+    }
+    columns
+}
+
+/// Where datagrams were lost: as a part of what was sent, or, where frames and buffers were counted, as their rate.
+fn losses(test: Test, all: &[&Figures]) -> Option<String> {
+    let mut places: BTreeMap<&str, f64> = BTreeMap::new();
+    let (mut sent, mut seconds) = (0.0, 0.0);
+    for (figures, datagrams) in all.iter().filter_map(|figures| Some((figures, figures.datagrams.as_ref()?))) {
+        for (place, count) in &datagrams.dropped {
+            *places.entry(place).or_default() += *count as f64;
+        }
+        sent += datagrams.sent as f64;
+        seconds += figures.seconds;
+    }
+    let mut places: Vec<(&str, f64)> = places.into_iter().collect();
+    places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let words = places.into_iter().map(|(place, count)| match test {
+        Test::UdpSmall => format!("{place} {:.1} %", 100.0 * count / sent),
+        _ => format!("{place} {} thousand frames/s", number(count / seconds / 1e3)),
+    });
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn facts(text: &mut String, results: &Results) {
+    let (facts, settings) = (&results.facts, &results.settings);
+    let _ = writeln!(text, "{} round(s) of {} s, interleaved", settings.rounds, settings.seconds);
+    let background = || results.samples.iter().map(|sample| sample.background_cpus);
+    if let Some(Spread { median, low, high }) = spread(background()) {
+        let disturbed = background().filter(|&cpus| cpus > QUIET).count();
+        let _ = writeln!(text, "other work kept {median:.2} CPUs busy ({low:.2} to {high:.2})");
+        if disturbed > 0 {
+            let all = results.samples.len();
+            let _ = writeln!(text, "the machine was not quiet before {disturbed} of {all} measurements: doubt them");
+        }
+    }
+    let offload = if settings.offload { "each with the offloads it has" } else { "offloads off" };
+    let rcvbuf = settings.rcvbuf.map_or_else(|| "the kernel's default".into(), |bytes| format!("{bytes} bytes"));
+    let _ = writeln!(
+        text,
+        "TCP {}, MTU {}, {offload}, UDP receive buffer {rcvbuf}",
+        settings.congestion_control, settings.mtu
+    );
+    let _ = writeln!(text, "{}, {} CPUs, {}, {}", facts.cpu, facts.cpus, facts.kernel, facts.iperf3);
+    for peer in &results.peers {
+        let _ = writeln!(text, "{}: {}", peer.name, peer.what);
+    }
+    let commit = facts.commit.as_ref().map(|commit| format!(", tapswitch's tree at {commit}")).unwrap_or_default();
+    let _ = writeln!(text, "{}{commit}", facts.date);
+    let _ = writeln!(text, "{}", facts.command);
+}
+
+/// Without borders; figures to the right, words to the left.
+fn laid_out(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let words: Vec<bool> = header.iter().map(|title| ["peer", "lost where"].contains(&title.as_str())).collect();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for (column, words) in table.column_iter_mut().zip(words) {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(if words { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Three digits that say something.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        size if size >= 0.9995 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Datagrams;
+    use crate::results::tests::example;
+
+    #[test]
+    fn the_table_shows_medians_ranges_ratios_and_failures() {
+        let text = all(&example());
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let row = |peer: &str| lines.iter().find(|line| line.first() == Some(&peer)).expect("a row").join(" ");
+        // CPU seconds are a quarter of the value, work an eighth.
+        assert_eq!(row("tapswitch"), "tapswitch 42.0 40.0 to 44.0 1.40x - 2.00 -");
+        assert_eq!(row("bridge"), "bridge 30.0 20.0 to 50.0 1.00x - 2.00 -");
+        assert!(text.contains("failed: tapswitch, round 3: no answer"), "{text}");
+        assert!(text.contains("TCP cubic, MTU 1500"), "{text}");
+        assert!(text.contains("other work kept 0.20 CPUs busy (0.10 to 0.30)"), "{text}");
+        assert!(text.contains("not quiet before 2 of 6 measurements"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_that_always_failed_has_a_row_all_the_same() {
+        let mut results = example();
+        results.samples.retain(|sample| sample.peer == "bridge" || sample.round == 3);
+        let text = all(&results);
+        assert!(text.lines().any(|line| line.starts_with("tapswitch") && line.contains("failed")), "{text}");
+    }
+
+    #[test]
+    fn losses_are_shown_largest_first() {
+        let dropped = [("uncounted", 10), ("receiver's socket", 40)];
+        let dropped = dropped.map(|(place, count)| (place.to_owned(), count)).into();
+        let datagrams = Datagrams { sent: 100, sent_per_second: 100.0, delivered: 50, dropped };
+        let figures = Figures { seconds: 2.0, datagrams: Some(datagrams), ..Figures::default() };
+        let shown = losses(Test::UdpSmall, &[&figures]);
+        assert_eq!(shown.as_deref(), Some("receiver's socket 40.0 %, uncounted 10.0 %"));
+        let shown = losses(Test::UdpGso, &[&figures]);
+        let expected = "receiver's socket 0.020 thousand frames/s, uncounted 0.005 thousand frames/s";
+        assert_eq!(shown.as_deref(), Some(expected));
+        assert_eq!(losses(Test::UdpSmall, &[&Figures::default()]), None);
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        assert_eq!(
+            [0.0, 0.1234, 1.234, 12.34, 123.4, 12_345.0].map(number),
+            ["0.00", "0.123", "1.23", "12.3", "123", "12345"]
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! Network namespaces, made and spoken to by `ip`, so that what happens can be repeated by hand.
+
+use std::process::Command;
+
+use crate::process::output;
+
+/// A network namespace. It ends with the mount namespace that this program lives in.
+#[derive(Clone, Debug)]
+pub(crate) struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// A new one with its loopback up and `cc` as its congestion control.
+    pub(crate) fn new(name: String, cc: &str) -> Result<Self, String> {
+        let netns = Self { name };
+        output("ip", Command::new("ip").args(["netns", "add", &netns.name]))?;
+        netns.ip("link set lo up")?;
+        const KEY: &str = "net.ipv4.tcp_congestion_control";
+        output("sysctl", netns.command("sysctl").args(["-qw", &format!("{KEY}={cc}")]))?;
+        // sysctl may say nothing about a refusal.
+        let inside = output("sysctl", netns.command("sysctl").args(["-n", KEY]))?;
+        if inside.trim() != cc {
+            return Err(format!("the kernel refuses {cc} and keeps {}; try another --cc", inside.trim()));
+        }
+        Ok(netns)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `program`, to be run in here. `ip` becomes the program, so that a signal to the child reaches it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// `ip -n NAME ARGS`.
+    pub(crate) fn ip(&self, args: &str) -> Result<(), String> {
+        output(&format!("ip {args}"), Command::new("ip").args(["-n", &self.name]).args(args.split_whitespace()))
+            .map(drop)
+    }
+
+    /// Switches off what an interface in here does for its stack.
+    pub(crate) fn no_offload(&self, interface: &str) -> Result<(), String> {
+        // One by one: a feature that the driver has not, or that followed another one, is no failure.
+        for feature in ["tso", "gso", "gro", "tx-udp-segmentation", "tx", "rx", "sg"] {
+            let _ = output("ethtool", self.command("ethtool").args(["-K", interface, feature, "off"]));
+        }
+        let now = output("ethtool", self.command("ethtool").args(["-k", interface]))?;
+        let wanted = ["tcp-segmentation-offload", "tx-udp-segmentation", "generic-receive-offload"];
+        match wanted.into_iter().find(|feature| now.contains(&format!("{feature}: on"))) {
+            Some(feature) => Err(format!("{feature} of {interface} in {} cannot be switched off", self.name)),
+            None => Ok(()),
+        }
+    }
+}
