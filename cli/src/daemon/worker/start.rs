@@ -128,3 +128,35 @@ fn pinning(options: &Options, at: usize) -> impl FnOnce() + Send + 'static {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nix::libc;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    use super::*;
+
+    /// As the profiles of container engines do.
+    fn refuse_io_uring() {
+        let rules = BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]);
+        let eperm = SeccompAction::Errno(libc::EPERM as u32);
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, eperm, arch).unwrap();
+        apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn where_a_seccomp_profile_refuses_io_uring_epoll_reads() {
+        // The filter is the thread's, and ends with it.
+        let thread = std::thread::spawn(|| {
+            refuse_io_uring();
+            let refused = Intake::new(Backend::Uring, 1).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+            open_intake(Io::Uring).unwrap()
+        });
+        let (intake, backend) = thread.join().unwrap();
+        assert_eq!((intake.backend(), backend), (Backend::Epoll, Backend::Epoll));
+    }
+}
