@@ -95,7 +95,8 @@ fn coalescing_a_steady_stream_allocates_nothing() {
     let ip = Ip { src: [10, 0, 0, 2].into(), dst: [10, 0, 0, 3].into(), ttl: 64, tos: 0, id: 0 };
     let segment = |dst, at: u16, len: usize| {
         let link = Link { src: A, dst };
-        let tcp = Tcp { src_port: 1, dst_port: 2, seq: u32::from(at) * 1448, ack: 1, flags: 16, window: 5, options: &[] };
+        let tcp =
+            Tcp { src_port: 1, dst_port: 2, seq: u32::from(at) * 1448, ack: 1, flags: 16, window: 5, options: &[] };
         let mut frame = Vec::new();
         let mut meta = build::tcp(&mut frame, link, Ip { id: at, ..ip }, tcp, len);
         frame.resize(frame.len() + len, 0xa5);

@@ -36,7 +36,7 @@ pub use bytes::{Digest, receive, send};
 pub use clock::{Stopwatch, eventually, holds_for};
 pub use command::{Cmd, Done, Running};
 pub use namespace::{Enter, Netns};
-pub use needs::installed;
+pub use needs::{installed, skip};
 pub use service::{Service, echo_udp, serve_tcp, serve_udp};
 pub use switch::{Container, Switch};
 pub use world::{Person, World};

@@ -17,13 +17,19 @@ pub fn installed(programs: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
+    skip(&format!("needs {}, which this machine lacks", missing.join(", ")));
+    false
+}
+
+/// Notes why this test cannot run here, for the summary of `tests/run`, or fails it where nothing may be skipped. The
+/// caller then returns.
+pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let reason = format!("{test}: needs {}, which this machine lacks", missing.join(", "));
+    let reason = format!("{test}: {why}");
     assert!(std::env::var_os(NO_SKIP).is_none(), "{reason}");
     let file = std::env::var_os(SKIPPED).expect("tests/run says where skipped tests are noted");
     let mut file = OpenOptions::new().append(true).create(true).open(file).expect("the list of skipped tests");
     writeln!(file, "{reason}").expect("the list of skipped tests grows");
-    false
 }
 
 /// Ends the test unless these programs are installed: `needs!("nmap", "curl")`.

@@ -16,6 +16,8 @@ use crate::world::{Person, World};
 
 /// How long the daemon may take until it answers.
 const START: Duration = Duration::from_secs(10);
+/// Environment variable with further options of `up`, for every test.
+const DATAPATH: &str = "TAPSWITCH_TESTS_UP";
 /// Lines of the daemon's log that a failed test prints.
 const LOG_TAIL: usize = 60;
 
@@ -46,7 +48,12 @@ impl<'w> Switch<'w> {
     pub fn start(world: &'w World, arguments: &str) -> Self {
         let leases = if arguments.contains("--leases") { "" } else { "--leases" };
         let dir = if leases.is_empty() { String::new() } else { world.home().join("leases").display().to_string() };
-        let daemon = world.tapswitch(&format!("up {leases} {dir} {arguments}")).spawn(&world.dir().join("daemon.log"));
+        // Another datapath for all tests, as `--workers 2 --io uring`. What a test asks for itself comes first.
+        let datapath = std::env::var(DATAPATH).unwrap_or_default();
+        let datapath = if arguments.contains("--workers") { "" } else { &datapath };
+        let daemon = world
+            .tapswitch(&format!("up {leases} {dir} {arguments} {datapath}"))
+            .spawn(&world.dir().join("daemon.log"));
         let mut switch = Self { world, daemon, capture: None, places: Mutex::default() };
         eventually("the daemon is ready", START, || {
             assert!(switch.daemon.is_alive(), "the daemon ended:\n{}", switch.daemon.output());

@@ -1,12 +1,15 @@
 //! One frame: ten bytes of virtio-net header, 16 bytes of arguments for the setters, and the frame itself.
 //!
 //! Nothing panics. What is refused is refused as a whole. A checksum that was right stays right under every setter, a
-//! partial one is the same whether completed before or after, and segments together are what was cut.
+//! partial one is the same whether completed before or after, and segments together are what was cut. Coalesced and cut
+//! again, frames are what they were.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tapswitch_wire::{
-    ChecksumState, Frame, FrameRef, L3, Mac, Meta, Parsed, VNET_HEADER_LEN, checksum, render, segment,
+    ChecksumState, Frame, FrameRef, L3, Mac, Meta, Parsed, VNET_HEADER_LEN, checksum, coalesce::Coalescer, render,
+    segment,
 };
 
 /// Bytes in front of the frame.
@@ -28,6 +31,7 @@ pub fn run(data: &[u8]) {
     let Ok(frame) = FrameRef::parse(meta, bytes) else { return };
     check_accessors(&frame);
     check_segments(&frame);
+    check_coalescing(&frame, arguments);
     check_setters(&frame, arguments);
 }
 
@@ -76,6 +80,50 @@ fn check_segments(frame: &FrameRef<'_>) {
         assert!(result.is_ok(), "a super-frame that was taken can be cut");
         assert_eq!(payload, frame.bytes()[usize::from(parsed.payload_start)..parsed.end as usize]);
     }
+}
+
+/// Frames as they come from a port without offloads: what the frame is cut into, one of them damaged perhaps, and twice.
+fn plain_frames(frame: &FrameRef<'_>, arguments: &[u8; 16]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let cut = segment::segment(frame.meta(), frame.bytes(), &mut Vec::new(), &mut |_: &Meta, segment: &[u8]| {
+        frames.push(segment.to_vec());
+    });
+    if cut.is_err() {
+        frames = vec![frame.bytes().to_vec()];
+    }
+    let again = frames.clone();
+    let which = usize::from(arguments[12]) % frames.len();
+    let at = usize::from(arguments[13]) % frames[which].len();
+    frames[which][at] ^= arguments[14];
+    frames.extend(again);
+    frames
+}
+
+fn check_coalescing(frame: &FrameRef<'_>, arguments: &[u8; 16]) {
+    let frames = plain_frames(frame, arguments);
+    let (mut coalescer, mut came, mut buffer) = (Coalescer::new(), Vec::new(), Vec::new());
+    let mut out = |meta: Meta, bytes: &mut [u8]| {
+        let cut =
+            segment::segment(&meta, bytes, &mut buffer, &mut |_: &Meta, segment: &[u8]| came.push(segment.to_vec()));
+        if cut.is_err() {
+            assert_eq!(meta, Meta::PLAIN, "a super-frame that was made can be cut");
+            came.push(bytes.to_vec());
+        }
+    };
+    for mut bytes in frames.clone() {
+        coalescer.push(Meta::PLAIN, &mut bytes, &mut out);
+    }
+    coalescer.flush(&mut out);
+    assert_eq!(by_addresses(came), by_addresses(frames));
+}
+
+/// Frames in their order, for each pair of MAC addresses.
+fn by_addresses(frames: Vec<Vec<u8>>) -> HashMap<Vec<u8>, Vec<Vec<u8>>> {
+    let mut pairs: HashMap<_, Vec<_>> = HashMap::new();
+    for frame in frames {
+        pairs.entry(frame[..12].to_vec()).or_default().push(frame);
+    }
+    pairs
 }
 
 /// Calls every setter, in an order that the arguments choose.

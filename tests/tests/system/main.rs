@@ -2,6 +2,7 @@
 //! `tests/run system`; how their world looks is described in the library of this package.
 
 mod capture;
+mod datapath;
 mod demo;
 mod errors;
 mod lan;

@@ -7,8 +7,8 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tapswitch_relay::Limits;
 
-/// Descriptors that flows never get: one for each TAP of a large switch, and the daemon's own.
-const RESERVED: u64 = 512;
+/// Descriptors that flows never get: one for each TAP of a full switch.
+const RESERVED: u64 = tapswitch_switch::MAX_PORTS as u64;
 /// One container gets at most this part of its network's flows.
 const CONTAINER_SHARE: usize = 4;
 
