@@ -270,7 +270,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<CpuList>,
     /// Queues of each container's interface, 1 to 8: poll threads share them, so the flows of one container can be on
-    /// several threads
+    /// several threads; a flow may be reordered once, when it begins, if its other end has fewer queues
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=MAX_QUEUES as i64))]
     pub queues: u8,
     /// How frames are read

@@ -67,6 +67,9 @@ pub(crate) struct Ring {
     buffers: Buffers,
     poller: Poller,
     readers: Vec<Option<Reader>>,
+    /// Removed, and kept until their reads have ended: the ring has a hold on the device for so long, and the last hold
+    /// should not be the ring's.
+    leaving: Vec<(u64, Tap)>,
     serial: u32,
     /// Completions of this turn that were not looked at yet.
     turn: VecDeque<cqueue::Entry>,
@@ -110,6 +113,7 @@ impl Ring {
             buffers,
             poller,
             readers: Vec::new(),
+            leaving: Vec::new(),
             serial: 0,
             turn: VecDeque::with_capacity(COMPLETIONS as usize),
             idle: VecDeque::new(),
@@ -143,9 +147,15 @@ impl Ring {
 
     pub(crate) fn remove(&mut self, token: Token) {
         let Some(reader) = self.readers.get_mut(token.0).and_then(Option::take) else { return };
+        let read = request(token, reader.serial);
+        let waiting = self.idle.len();
         self.idle.retain(|(idle, _)| *idle != token);
-        // The ring holds the device until the read has ended. Nothing depends on when that is.
-        let cancel = opcode::AsyncCancel::new(request(token, reader.serial)).build().user_data(CANCEL);
+        if self.idle.len() < waiting {
+            // No read is under way.
+            return;
+        }
+        self.leaving.push((read, reader.tap));
+        let cancel = opcode::AsyncCancel::new(read).build().user_data(CANCEL);
         if let Err(error) = self.push(cancel).and_then(|()| self.uring.submit()) {
             debug_assert!(false, "a read could not be cancelled: {error}");
         }
@@ -191,6 +201,9 @@ impl Ring {
                 // Of a port that was removed, or the answer to a cancellation.
                 if let Some(buffer) = buffer {
                     self.buffers.give_back(buffer);
+                }
+                if !cqueue::more(entry.flags()) {
+                    self.leaving.retain(|(read, _)| *read != entry.user_data());
                 }
                 continue;
             };

@@ -201,6 +201,11 @@ impl Tap {
         Tap { device: Arc::clone(&self.device), scratch: Vec::new() }
     }
 
+    /// Whether somebody else has the device too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.device) > 1
+    }
+
     /// Whether a read without a frame returns at once instead of waiting, for everybody who shares the device. On at
     /// first. A write never waits for the container: frames that it does not take in time are dropped by the kernel.
     ///

@@ -37,7 +37,9 @@ impl Worker {
             }
             Command::Cancel { network, name } => self.cancel(&network, &name, now),
             Command::Detach(name, reply) => {
-                let _ = reply.send(self.detach(&name, now));
+                if let Err((reply, refused)) = self.detach(&name, reply, now) {
+                    let _ = reply.send(Err(refused));
+                }
             }
             Command::Networks(reply) => {
                 let _ = reply.send(self.networks.iter().map(|lan| views::network(lan, now)).collect());
@@ -263,7 +265,9 @@ impl Worker {
         }
         let threads: Vec<_> = (0..queues.len()).map(|queue| shares.reader(queue)).collect();
         threads.iter().for_each(|thread| self.loads[*thread] += 1);
-        member.attached = Some(Attached { port, tap, offload, since: now, serial: place.serial, threads });
+        let holds = queues.iter().map(Tap::share).collect();
+        member.attached =
+            Some(Attached { port, tap, offload, since: now, serial: place.serial, threads, queues: holds });
         // All can send to it before anybody but this thread reads it.
         for (lane, thread) in self.lanes.iter().zip(1..) {
             let part = &mut lane.state().parts[index];
@@ -292,9 +296,15 @@ impl Worker {
         }
     }
 
-    fn detach(&mut self, name: &str, now: Instant) -> Result<(), Refusal> {
-        let (place, _) = self.find(name).ok_or_else(|| unknown_container(name))?;
-        self.remove_port(place, now);
+    /// The answer comes when the interface is gone.
+    fn detach(
+        &mut self,
+        name: &str,
+        reply: Reply<Result<(), Refusal>>,
+        now: Instant,
+    ) -> Result<(), (Reply<Result<(), Refusal>>, Refusal)> {
+        let Some((place, _)) = self.find(name) else { return Err((reply, unknown_container(name))) };
+        self.remove_port(place, Some(reply), now);
         Ok(())
     }
 }

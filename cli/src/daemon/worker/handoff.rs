@@ -1,26 +1,32 @@
 //! Frames that change threads: from the poll thread that read them to the one that owns the gateway.
 //!
-//! A poll thread gathers what is for the gateway in a [`Batch`] and sends it at the end of its turn, or earlier if it is
-//! full. Batches go round: the owner gives each back when it has worked it off, so nothing is allocated once they have
-//! grown. When all of them are under way the owner does not keep up, and further frames are dropped by name; the poll
-//! thread itself never waits.
+//! A poll thread gathers what is for the gateway in a [`Batch`], and puts it into the owner's mailbox at the end of its
+//! turn. If the owner has not taken what is there, the batch is added to it. The owner takes all of it at once, for an
+//! empty batch in return, so nothing is allocated once the batches have grown. One lock is taken for a turn that has
+//! something for the gateway, never for a frame.
+//!
+//! What may lie there is bounded by [`ROOM`]. An owner that does not keep up costs further frames, which are dropped by
+//! name; the poll thread itself never waits for it. Ports that have gone and journeys are few, and always find room.
 
+use std::mem;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use parking_lot::Mutex;
 use tapswitch_link::doorbell::Ringer;
 use tapswitch_network::Share;
-use tapswitch_wire::{DropReason, MAX_FRAME_LEN, Meta, Recorded, Verdict};
+use tapswitch_wire::{DropReason, Meta, Recorded, Verdict};
 
 use super::Journeyed;
 use super::reader::Place;
 use crate::daemon::command::Reply;
 
-/// Batches of one poll thread.
-const BATCHES: usize = 4;
-/// A batch is sent when it has so many frames, or so many bytes that another super-frame may not fit.
-const FRAMES: usize = 256;
-const BYTES: usize = 1 << 20;
+/// What may wait for the owner, in bytes; each frame counts for [`OVERHEAD`] more. About 64 super-frames.
+const ROOM: usize = 4 << 20;
+const OVERHEAD: usize = 256;
+/// A thread does not keep more than this to itself until its turn ends.
+const TURN: usize = 1 << 20;
 
 /// Somebody waits for the journey of a frame, which has come so far.
 pub(super) struct Told {
@@ -51,12 +57,34 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn is_full(&self) -> bool {
-        self.frames.len() >= FRAMES || self.bytes.len() > BYTES - MAX_FRAME_LEN
-    }
-
     fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.gone.is_empty() && self.told.is_empty()
+    }
+
+    /// What it counts for.
+    fn weight(&self) -> usize {
+        self.bytes.len() + self.frames.len() * OVERHEAD
+    }
+
+    /// Adds another one's contents behind its own, and empties that.
+    fn append(&mut self, other: &mut Batch) {
+        let base = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        self.frames.extend(
+            other
+                .frames
+                .drain(..)
+                .map(|handed| Handed { range: handed.range.start + base..handed.range.end + base, ..handed }),
+        );
+        self.gone.append(&mut other.gone);
+        self.told.append(&mut other.told);
+    }
+
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes.clear();
+        self.gone.clear();
+        self.told.clear();
     }
 
     /// Each frame with its bytes.
@@ -64,43 +92,54 @@ impl Batch {
         let mut rest = &mut self.bytes[..];
         self.frames.drain(..).map(move |handed| {
             // They were put in one behind the other.
-            let (frame, behind) = std::mem::take(&mut rest).split_at_mut(handed.range.len());
+            let (frame, behind) = mem::take(&mut rest).split_at_mut(handed.range.len());
             rest = behind;
             (handed, frame)
         })
     }
 }
 
+#[derive(Default)]
+struct Mail {
+    batch: Batch,
+    /// The thread that puts something in has ended.
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    mail: Mutex<Mail>,
+    /// What lies there counts for so much; less, if the owner takes it this moment.
+    weight: AtomicUsize,
+}
+
 /// The poll thread's end.
 pub(super) struct Outbox {
-    out: Sender<Batch>,
-    back: Receiver<Batch>,
-    batch: Option<Batch>,
+    mailbox: Arc<Mailbox>,
+    batch: Batch,
     ringer: Ringer,
 }
 
 /// The owner's end.
 pub(super) struct Inbox {
-    batches: Receiver<Batch>,
-    back: Sender<Batch>,
+    mailbox: Arc<Mailbox>,
 }
+
+/// The thread at the other end has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Closed;
 
 /// Both ends. `ringer` wakes the owner.
 pub(super) fn channel(ringer: Ringer) -> (Outbox, Inbox) {
-    let (out, batches) = bounded(BATCHES);
-    let (back, free) = bounded(BATCHES);
-    for _ in 0..BATCHES {
-        // There is room for all of them.
-        let _ = back.try_send(Batch::default());
-    }
-    (Outbox { out, back: free, batch: None, ringer }, Inbox { batches, back })
+    let mailbox = Arc::new(Mailbox::default());
+    (Outbox { mailbox: Arc::clone(&mailbox), batch: Batch::default(), ringer }, Inbox { mailbox })
 }
 
 impl Outbox {
     /// Puts a frame into the batch.
     ///
     /// # Errors
-    /// If all batches are under way.
+    /// If too much waits for the owner.
     pub(super) fn push(
         &mut self,
         place: Place,
@@ -109,80 +148,78 @@ impl Outbox {
         share: Share,
         told: Option<Box<Told>>,
     ) -> Result<(), DropReason> {
-        let batch = self.open().ok_or(DropReason::GatewayBusy)?;
-        let start = batch.bytes.len();
-        batch.bytes.extend_from_slice(frame);
-        batch.frames.push(Handed { place, meta, share, told, range: start..batch.bytes.len() });
-        if batch.is_full() {
+        let weight = self.batch.weight() + frame.len() + OVERHEAD;
+        if weight + self.mailbox.weight.load(Ordering::Relaxed) > ROOM {
+            return Err(DropReason::GatewayBusy);
+        }
+        let start = self.batch.bytes.len();
+        self.batch.bytes.extend_from_slice(frame);
+        self.batch.frames.push(Handed { place, meta, share, told, range: start..self.batch.bytes.len() });
+        if weight > TURN {
             self.send();
         }
         Ok(())
     }
 
-    /// Tells of a port that has gone. If it cannot be told now it must be told again.
-    pub(super) fn gone(&mut self, place: Place) -> bool {
-        self.open().map(|batch| batch.gone.push(place)).is_some()
+    /// Tells of a port that has gone.
+    pub(super) fn gone(&mut self, place: Place) {
+        self.batch.gone.push(place);
     }
 
-    /// Tells of a journey that ended before the gateway. If it cannot be told, who listens is told that there is none.
+    /// Tells of a journey that ended before the gateway.
     pub(super) fn tell(&mut self, place: Place, told: Box<Told>, verdict: Verdict) {
-        if let Some(batch) = self.open() {
-            batch.told.push((place, told, verdict));
-        }
+        self.batch.told.push((place, told, verdict));
     }
 
     /// The end of a turn.
     pub(super) fn send(&mut self) {
-        if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
-            // There are no more batches than places. If the owner has ended, so will this thread.
-            let _ = self.out.try_send(batch);
-            self.ringer.ring();
+        if self.batch.is_empty() {
+            return;
         }
-    }
-
-    fn open(&mut self) -> Option<&mut Batch> {
-        if self.batch.is_none() {
-            self.batch = self.back.try_recv().ok();
+        let mut mail = self.mailbox.mail.lock();
+        if mail.batch.is_empty() {
+            mem::swap(&mut mail.batch, &mut self.batch);
+        } else {
+            mail.batch.append(&mut self.batch);
         }
-        self.batch.as_mut()
+        self.mailbox.weight.store(mail.batch.weight(), Ordering::Relaxed);
+        drop(mail);
+        self.ringer.ring();
     }
 }
 
 impl Drop for Outbox {
     /// The owner finds that nothing comes any more, also if this thread crashed.
     fn drop(&mut self) {
-        let (closed, _) = bounded(0);
-        self.out = closed;
+        self.mailbox.mail.lock().closed = true;
         self.ringer.ring();
     }
 }
 
 impl Inbox {
-    /// Whether a batch waits.
+    /// Takes all that waits, for a batch that was worked off. Says whether there was anything.
+    pub(super) fn take(&self, batch: &mut Batch) -> Result<bool, Closed> {
+        batch.clear();
+        let mut mail = self.mailbox.mail.lock();
+        mem::swap(&mut mail.batch, batch);
+        self.mailbox.weight.store(0, Ordering::Relaxed);
+        match batch.is_empty() {
+            true if mail.closed => Err(Closed),
+            empty => Ok(!empty),
+        }
+    }
+
+    /// Whether something waits, or nothing will come any more.
     pub(super) fn has_news(&self) -> bool {
-        !self.batches.is_empty()
-    }
-
-    /// The next batch.
-    pub(super) fn take(&self) -> Result<Batch, TryRecvError> {
-        self.batches.try_recv()
-    }
-
-    /// Gives a batch back that was worked off.
-    pub(super) fn give_back(&self, mut batch: Batch) {
-        batch.frames.clear();
-        batch.bytes.clear();
-        batch.gone.clear();
-        batch.told.clear();
-        // There is a place for each.
-        let _ = self.back.try_send(batch);
+        let mail = self.mailbox.mail.lock();
+        mail.closed || !mail.batch.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tapswitch_link::doorbell::Doorbell;
-    use tapswitch_wire::PortId;
+    use tapswitch_wire::{MAX_FRAME_LEN, PortId};
 
     use super::*;
 
@@ -197,39 +234,65 @@ mod tests {
         outbox.push(PLACE, Meta::PLAIN, frame, Share::Alone, None)
     }
 
+    fn take(inbox: &Inbox) -> Vec<Vec<u8>> {
+        let mut batch = Batch::default();
+        inbox.take(&mut batch).unwrap();
+        batch.drain().map(|(_, frame)| frame.to_vec()).collect()
+    }
+
     #[test]
-    fn frames_come_in_order_and_whole() {
+    fn frames_come_in_order_and_whole_however_many_turns_they_took() {
         let (mut outbox, inbox) = pair();
-        for frame in [&b"first"[..], b"second", b"third"] {
-            push(&mut outbox, frame).unwrap();
+        for turn in [&[&b"first"[..], b"second"][..], &[b"third"], &[], &[b"", b"fifth"]] {
+            turn.iter().for_each(|frame| push(&mut outbox, frame).unwrap());
+            outbox.send();
         }
-        assert!(inbox.take().is_err(), "before the end of the turn");
+        push(&mut outbox, b"of the next turn").unwrap();
+        assert_eq!(take(&inbox), [&b"first"[..], b"second", b"third", b"", b"fifth"]);
+        assert!(take(&inbox).is_empty() && !inbox.has_news(), "before the end of the turn");
         outbox.send();
-        let mut batch = inbox.take().unwrap();
-        let frames: Vec<_> = batch.drain().map(|(_, frame)| frame.to_vec()).collect();
-        assert_eq!(frames, [&b"first"[..], b"second", b"third"]);
+        assert!(inbox.has_news());
+        assert_eq!(take(&inbox), [b"of the next turn"]);
     }
 
     #[test]
-    fn owner_that_does_not_keep_up_costs_named_drops_and_no_waiting() {
+    fn many_small_turns_find_room() {
         let (mut outbox, inbox) = pair();
-        let frame = [0; 1500];
-        let taken = (0..10_000).take_while(|_| push(&mut outbox, &frame).is_ok()).count();
-        assert_eq!(taken, BATCHES * FRAMES);
-        assert_eq!(push(&mut outbox, &frame), Err(DropReason::GatewayBusy));
-        assert!(!outbox.gone(PLACE));
-        inbox.give_back(inbox.take().unwrap());
-        assert_eq!(push(&mut outbox, &frame), Ok(()));
-        assert!(outbox.gone(PLACE));
-    }
-
-    #[test]
-    fn batch_of_super_frames_stays_within_its_bytes() {
-        let (mut outbox, inbox) = pair();
-        let frame = vec![0; MAX_FRAME_LEN];
-        while push(&mut outbox, &frame).is_ok() {}
-        while let Ok(batch) = inbox.take() {
-            assert!(batch.bytes.len() <= BYTES && batch.bytes.len() > BYTES / 2);
+        for _ in 0..5000 {
+            push(&mut outbox, &[0; 66]).unwrap();
+            outbox.send();
         }
+        assert_eq!(take(&inbox).len(), 5000);
+    }
+
+    #[test]
+    fn owner_that_does_not_keep_up_costs_named_drops_and_bounded_memory() {
+        for len in [60, 1514, MAX_FRAME_LEN] {
+            let (mut outbox, inbox) = pair();
+            let frame = vec![0; len];
+            let taken = (0..100_000).take_while(|_| push(&mut outbox, &frame).is_ok()).count();
+            assert!(
+                taken * (len + OVERHEAD) <= ROOM && (taken + 1) * (len + OVERHEAD) > ROOM,
+                "{taken} of {len} bytes"
+            );
+            assert_eq!(push(&mut outbox, &frame), Err(DropReason::GatewayBusy));
+            outbox.gone(PLACE);
+            outbox.send();
+            assert_eq!(take(&inbox).len(), taken);
+            assert_eq!(push(&mut outbox, &frame), Ok(()));
+        }
+    }
+
+    #[test]
+    fn owner_learns_that_the_thread_has_ended_after_it_got_everything() {
+        let (mut outbox, inbox) = pair();
+        outbox.gone(PLACE);
+        outbox.send();
+        drop(outbox);
+        let mut batch = Batch::default();
+        assert_eq!(inbox.take(&mut batch), Ok(true));
+        assert_eq!(batch.gone, [PLACE]);
+        assert!(inbox.has_news());
+        assert_eq!(inbox.take(&mut batch), Err(Closed));
     }
 }

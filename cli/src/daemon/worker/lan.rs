@@ -41,6 +41,8 @@ pub(super) struct Attached {
     pub(super) serial: u64,
     /// The poll threads that read it, one for each queue.
     pub(super) threads: Vec<usize>,
+    /// A hold on each queue, for the one who closes them.
+    pub(super) queues: Vec<Tap>,
 }
 
 pub(super) struct Lan {
@@ -182,13 +184,14 @@ impl Lan {
         member.and_then(|member| member.attached.as_ref()).is_some_and(|attached| attached.serial == place.serial)
     }
 
-    /// Detaches a container and forgets it. Returns the threads that read it.
-    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Vec<usize> {
+    /// Detaches a container and forgets it. Returns what it was attached by.
+    pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Option<Attached> {
         let name = self.names.remove(&port);
-        let member = name.as_ref().and_then(|name| self.members.get(name));
-        let mac = member.map(|member| member.mac);
-        let attached = member.and_then(|member| member.attached.as_ref());
-        let threads = attached.map(|attached| attached.threads.clone()).unwrap_or_default();
+        let member = name.as_ref().and_then(|name| self.members.get_mut(name));
+        let (mac, attached) = match member {
+            Some(member) => (Some(member.mac), member.attached.take()),
+            None => (None, None),
+        };
         let ip = self.network.leases(now).into_iter().find(|lease| Some(lease.mac) == mac).map(|lease| lease.ip);
         let journal = &mut self.journal;
         self.network.remove_port(port, ip, now, &mut |line| journal.record(line));
@@ -196,7 +199,7 @@ impl Lan {
         if let Some(name) = name {
             self.forget(&name, now);
         }
-        threads
+        attached
     }
 
     /// The name of the container at a port.

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tapswitch_link::intake::Backend;
@@ -24,9 +23,6 @@ use super::pace::{Pace, Wait};
 use super::reader::{Place, Reader, Sink};
 use super::taps::Taps;
 use super::{Listener, views};
-
-/// When the owner could not be told that a port has gone, it is told after so long.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// What the owner asks of the thread's intake.
 pub(super) enum Order {
@@ -113,14 +109,9 @@ impl Drop for Lane {
 
 fn run(shared: &Mutex<State>, engine: Engine) {
     let Engine { mut reader, mut outbox, mut pace, clock } = engine;
-    let mut gone = Vec::new();
     let mut now = clock.now();
     loop {
-        let wait = match pace.wait(now, None) {
-            _ if reader.is_busy() => Wait::No,
-            Wait::Block(None) if !gone.is_empty() => Wait::Block(Some(RETRY)),
-            wait => wait,
-        };
+        let wait = if reader.is_busy() { Wait::No } else { pace.wait(now, None) };
         if let Err(error) = reader.poll(wait.timeout()) {
             tracing::error!("a poll thread cannot wait for frames: {error}; the switch ends");
             return;
@@ -138,17 +129,16 @@ fn run(shared: &Mutex<State>, engine: Engine) {
                 Order::Read(place, tap) => {
                     if let Err(error) = reader.add(place, tap) {
                         tracing::error!("cannot read port {}: {error}; it is detached", place.port);
-                        gone.push(place);
+                        outbox.gone(place);
                     }
                 }
             }
         }
         let State { parts, listeners, .. } = &mut *state;
-        if reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, gone: &mut gone, now }) {
+        if reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, now }) {
             pace.worked(now);
         }
         MutexGuard::unlock_fair(state);
-        gone.retain(|place| !outbox.gone(*place));
         outbox.send();
     }
 }
@@ -158,7 +148,6 @@ struct Turn<'a> {
     parts: &'a mut [Part],
     listeners: &'a mut Vec<Listener>,
     outbox: &'a mut Outbox,
-    gone: &'a mut Vec<Place>,
     now: Instant,
 }
 
@@ -182,7 +171,7 @@ impl Sink for Turn<'_> {
     }
 
     fn gone(&mut self, place: Place) {
-        self.gone.push(place);
+        self.outbox.gone(place);
     }
 }
 

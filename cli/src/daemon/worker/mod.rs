@@ -24,6 +24,7 @@ mod lane;
 mod limits;
 mod pace;
 mod reader;
+mod reaper;
 mod shares;
 mod start;
 mod taps;
@@ -42,11 +43,12 @@ use super::Options;
 use super::command::{Command, Refusal, Reply};
 use crate::api::JourneyView;
 use clock::Clock;
-use handoff::{Batch, Told};
-use lan::Lan;
+use handoff::{Batch, Closed, Told};
+use lan::{Attached, Lan};
 use lane::{Lane, Order};
 use pace::{Pace, Wait};
 use reader::{Place, Reader, Sink};
+use reaper::Reaper;
 pub use start::spawn;
 
 /// Frames that one port may send in one turn before the others get theirs.
@@ -86,6 +88,7 @@ struct Worker {
     // Dropped first: the other threads end before what they send to.
     lanes: Vec<Lane>,
     reader: Reader,
+    reaper: Reaper,
     backend: Backend,
     commands: Receiver<Command>,
     doorbell: Doorbell,
@@ -96,6 +99,8 @@ struct Worker {
     listeners: Vec<Listener>,
     /// Ports that were found gone in this turn.
     gone: Vec<Place>,
+    /// Empty, to be given for what other threads handed over.
+    batch: Batch,
     /// How many ports each thread reads, the owner first.
     loads: Vec<usize>,
     /// Of the last attached port.
@@ -189,19 +194,16 @@ impl Worker {
     }
 
     /// Takes what the other threads read. Says whether there was anything; an error if one of them has ended.
-    fn take_handed(&mut self, now: Instant) -> Result<bool, TryRecvError> {
+    fn take_handed(&mut self, now: Instant) -> Result<bool, Closed> {
         let mut any = false;
+        let mut batch = std::mem::take(&mut self.batch);
         for at in 0..self.lanes.len() {
-            match self.lanes[at].inbox.take() {
-                Ok(mut batch) => {
-                    any = true;
-                    self.work_off(&mut batch, now);
-                    self.lanes[at].inbox.give_back(batch);
-                }
-                Err(TryRecvError::Empty) => {}
-                Err(ended) => return Err(ended),
+            if self.lanes[at].inbox.take(&mut batch)? {
+                any = true;
+                self.work_off(&mut batch, now);
             }
         }
+        self.batch = batch;
         Ok(any)
     }
 
@@ -227,12 +229,13 @@ impl Worker {
         let lan = &self.networks[place.network];
         if lan.is_at(place) {
             tracing::info!("container {} has gone", lan.name_of(place.port));
-            self.remove_port(place, now);
+            self.remove_port(place, None, now);
         }
     }
 
-    /// Detaches a port: of its own accord, because its container died, or because it was told to.
-    fn remove_port(&mut self, place: Place, now: Instant) {
+    /// Detaches a port: of its own accord, because its container died, or because it was told to. `reply` is for who wants
+    /// to know when the device is gone.
+    fn remove_port(&mut self, place: Place, reply: Option<Reply<Result<(), Refusal>>>, now: Instant) {
         self.reader.remove(place);
         // Whoever waits for a journey of it hears that there will be none.
         self.listeners.retain(|listener| listener.place != place);
@@ -245,8 +248,9 @@ impl Worker {
             drop(state);
             lane.order(Order::Forget(place));
         }
-        for thread in self.networks[place.network].remove_port(place.port, now) {
-            self.loads[thread] -= 1;
+        if let Some(Attached { threads, queues, .. }) = self.networks[place.network].remove_port(place.port, now) {
+            threads.iter().for_each(|thread| self.loads[*thread] -= 1);
+            self.reaper.close(queues, reply);
         }
     }
 }

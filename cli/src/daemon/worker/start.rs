@@ -10,11 +10,12 @@ use tapswitch_link::doorbell::Doorbell;
 use tapswitch_link::intake::{Backend, Intake};
 
 use super::clock::Clock;
-use super::handoff::channel;
+use super::handoff::{Batch, channel};
 use super::lan::Lan;
 use super::lane::{Engine, Lane, Part};
 use super::pace::Pace;
 use super::reader::Reader;
+use super::reaper::Reaper;
 use super::taps::Capturing;
 use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits};
 use crate::config::NetworkPlan;
@@ -51,6 +52,7 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
     let mut worker = Worker {
         lanes,
         reader,
+        reaper: Reaper::start().map_err(cannot_start)?,
         backend,
         commands,
         doorbell,
@@ -60,6 +62,7 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
         networks,
         listeners: Vec::new(),
         gone: Vec::new(),
+        batch: Batch::default(),
         loads: vec![0; threads],
         serial: 0,
         turns: 0,
@@ -94,7 +97,7 @@ fn start_lane(
 }
 
 fn cannot_start(error: std::io::Error) -> String {
-    format!("cannot start a poll thread: {error}; raise the limit (ulimit -u)")
+    format!("cannot start a thread: {error}; raise the limit (ulimit -u)")
 }
 
 fn cannot_poll(error: std::io::Error) -> String {
