@@ -356,7 +356,7 @@ pub struct ThreadView {
     pub poll: String,
     /// Microseconds that it looks again after the last frame before it sleeps; none if it never sleeps.
     pub spin_us: Option<u64>,
-    /// Ports that it reads.
+    /// Ports that it reads; of a port with several queues, each counts.
     pub ports: usize,
     /// Turns of its loop.
     pub turns: u64,

@@ -279,8 +279,8 @@ pub struct UpArgs {
     /// What to do when nothing is there
     #[arg(long, value_enum, value_name = "POLICY", default_value = "adaptive")]
     pub poll: PollArg,
-    /// Microseconds for which `adaptive` looks again before it sleeps [default: 50, and 0 where there are fewer than
-    /// three CPUs, because containers need them]
+    /// Microseconds for which `adaptive` looks again before it sleeps [default: 50, and 0 where fewer than
+    /// two CPUs would be left for the containers]
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub spin: Option<u64>,
     /// How much to say on stderr
@@ -319,7 +319,7 @@ pub struct NetworkArgs {
 /// How the daemon reads frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum IoArg {
-    /// The one that was measured to be best: see docs/performance.md
+    /// io_uring where it can be used, else epoll: see docs/performance.md
     #[default]
     Auto,
     /// Readiness by epoll, one read for each frame

@@ -194,3 +194,55 @@ fn layout(parsed: &Parsed) -> String {
 fn is_rogue_dhcp(frame: &Frame<'_>) -> bool {
     frame.parsed().l4 == L4::Udp && frame.src_port() == DHCP_SERVER && frame.dst_port() == DHCP_CLIENT
 }
+
+#[cfg(test)]
+mod tests {
+    use tapswitch_wire::build::{self, Ip, Link, Tcp};
+    use tapswitch_wire::{Gso, GsoKind, Mac, Unheard};
+
+    use super::*;
+
+    /// Ports that note where the bytes lie that they are given. One of them is stuck.
+    struct Noting {
+        stuck: PortId,
+        seen: Vec<(PortId, *const u8, usize)>,
+    }
+
+    impl Ports for Noting {
+        fn tx(&mut self, port: PortId, _meta: &Meta, frame: &[u8]) -> Result<(), DropReason> {
+            if port == self.stuck {
+                return Err(DropReason::TxFull);
+            }
+            self.seen.push((port, frame.as_ptr(), frame.len()));
+            Ok(())
+        }
+    }
+
+    fn super_frame(dst: Mac) -> (Meta, Vec<u8>) {
+        let link = Link { src: Mac([2, 0, 0, 0, 0, 1]), dst };
+        let ip = Ip { src: [10, 0, 0, 2].into(), dst: [10, 0, 0, 3].into(), ttl: 64, tos: 0, id: 0 };
+        let tcp = Tcp { src_port: 1, dst_port: 2, seq: 0, ack: 1, flags: 16, window: 5, options: &[] };
+        let mut frame = Vec::new();
+        let meta = build::tcp(&mut frame, link, ip, tcp, 60_000);
+        frame.resize(frame.len() + 60_000, 7);
+        (Meta { gso: Some(Gso { kind: GsoKind::Tcp4, size: 1460, ecn: false }), ..meta }, frame)
+    }
+
+    #[test]
+    fn a_flooded_super_frame_is_lent_to_every_port_and_a_stuck_port_loses_only_its_own() {
+        let mut forwarder = Forwarder::new(1500, false);
+        let ports: Vec<_> = (1..=6).map(PortId).collect();
+        ports.iter().for_each(|port| forwarder.add_port(*port));
+        for dst in [Mac([0xff; 6]), Mac([1, 0, 0x5e, 1, 2, 3]), Mac([2, 0, 0, 0, 0, 99])] {
+            let (meta, mut frame) = super_frame(dst);
+            let mut noting = Noting { stuck: PortId(4), seen: Vec::new() };
+            let hop = forwarder.rx(PortId(1), meta, &mut frame, Instant::ZERO, &mut Unheard, &mut noting);
+            assert_eq!(hop, Ok(Hop::Gateway(Share::Flooded(4))), "to {dst}");
+            // Each was given the very bytes that came in.
+            let wanted: Vec<_> = [2, 3, 5, 6].map(|port| (PortId(port), frame.as_ptr(), frame.len())).into();
+            assert_eq!(noting.seen, wanted, "to {dst}");
+        }
+        let drops = |port| forwarder.counters(PortId(port)).unwrap().drops.get(DropReason::TxFull);
+        assert_eq!([1, 2, 3, 4, 5, 6].map(drops), [0, 0, 0, 3, 0, 0]);
+    }
+}

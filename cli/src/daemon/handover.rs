@@ -3,7 +3,7 @@
 //! | state | waits for | at most | leaves it by |
 //! |---|---|---|---|
 //! | reserved | the connection's upgrade | [`PATIENCE`] | the `101` is out: *offered*; else *cancelled* |
-//! | offered | [`AttachTap`] with one descriptor | [`PATIENCE`] | it came: *attaching*; end, nonsense or silence: *cancelled* |
+//! | offered | [`AttachTap`] with a descriptor for each queue | [`PATIENCE`] | it came: *attaching*; end, nonsense or silence: *cancelled* |
 //! | attaching | the poll thread | | *attached*, or refused: *cancelled* |
 //! | attached | | | the client is gone before it could be told: detached again |
 //!

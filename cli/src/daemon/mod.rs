@@ -1,11 +1,12 @@
-//! The daemon: a poll thread that owns the networks, and a control thread that serves the API.
+//! The daemon: poll threads, of which the first owns the networks, and a control thread that serves the API.
 //!
 //! # Life cycle
 //!
 //! [`Daemon::start`] binds the control socket first, so that a second daemon fails before it touches a lease file, then
-//! starts the poll thread, then the control thread. [`Daemon::stop`] (also on drop) goes the other way: no more requests,
-//! then no more frames, then the socket's file is removed. A third thread only waits for the poll thread, so that a
-//! poll thread which ends by itself is noticed ([`Daemon::ended`]) without anybody looking at it again and again.
+//! starts the poll threads, then the control thread. [`Daemon::stop`] (also on drop) goes the other way: no more requests,
+//! then no more frames, then the socket's file is removed. One more thread only waits for the first poll
+//! thread, so that one which ends by itself is noticed ([`Daemon::ended`]) without anybody looking at it again and again;
+//! and the first ends if another does.
 
 mod command;
 mod control;

@@ -4,8 +4,8 @@
 //!
 //! The thread says that it will sleep, *then* looks once more for work, and sleeps only if there is none. Whoever brings
 //! work puts it down first, *then* looks whether the thread said so. Both orders are made strict by sequentially
-//! consistent fences, so at least one of the two sees the other: either the thread finds the work, or the bell is rung. A bell that is rung for a thread
-//! which is awake by now costs it one turn without news.
+//! consistent fences, so at least one of the two sees the other: either the thread finds the work, or the bell is rung. A
+//! bell that is rung for a thread which is awake by now costs it one turn without news.
 //!
 //! One flag is all of it. It is checked for every interleaving by loom, with feature `loom`: see the test.
 

@@ -3,11 +3,11 @@
 //! Two ways of reading stand behind one set of calls ([`Backend`]):
 //!
 //! - *epoll*: the [`Poller`] says which ports may have frames, and each frame is one `read`.
-//! - *io_uring*: every port has one multishot read under way (see the `ring` module). The kernel fills a buffer for each frame as soon as
-//!   this thread looks, so one system call can bring many frames, and looking again costs none.
+//! - *io_uring*: every port has one multishot read under way (see the `ring` module). The kernel fills a buffer for each
+//!   frame when this thread looks, so one system call can bring many frames, and looking again without news costs none.
 //!
-//! A turn of the loop is [`Intake::poll`], then [`Intake::take`] until it gives nothing. Within a turn no port gives more
-//! than its budget.
+//! A turn of the loop is [`Intake::poll`], then [`Intake::take`] until it gives nothing. What a turn can bring is bounded: by
+//! epoll each port gives its budget at most, by io_uring all ports together fill the buffers that there are.
 
 use std::fmt;
 use std::io;
@@ -73,7 +73,7 @@ struct Readiness {
 }
 
 impl Intake {
-    /// An intake without ports, each of which may give `budget` frames in a turn.
+    /// An intake without ports. By epoll, each may give `budget` frames in a turn.
     ///
     /// # Errors
     /// What the kernel says. [`Backend::Uring`] is refused by kernels before 6.7, by `kernel.io_uring_disabled`, and by

@@ -49,27 +49,36 @@ const BUFFERS: u16 = 32;
 const BUFFER_LEN: usize = (VNET_HEADER_LEN + MAX_FRAME_LEN + 1).next_multiple_of(PAGE);
 const PAGE: usize = 4096;
 const GROUP: u16 = 0;
+/// How often in a row a device may be found non-blocking.
+const REFUSALS: u32 = 3;
 /// Requests that are no port's.
 const SOCKETS: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;
 
+/// A port.
 #[derive(Debug)]
-struct Reader {
+struct Source {
     tap: Tap,
     vnet: bool,
     serial: u32,
+    /// Whether a read is under way.
+    reading: bool,
+    /// How often in a row the device said that it does not wait.
+    refusals: u32,
 }
 
 /// See the module's text.
 pub(crate) struct Ring {
-    // Dropped before the buffers: the kernel forgets them with the ring.
+    // Dropped before the buffers. What is under way then is cancelled, and fills none.
     uring: IoUring,
     buffers: Buffers,
     poller: Poller,
-    readers: Vec<Option<Reader>>,
+    sources: Vec<Option<Source>>,
     /// Removed, and kept until their reads have ended: the ring has a hold on the device for so long, and the last hold
     /// should not be the ring's.
     leaving: Vec<(u64, Tap)>,
+    /// Reads that are to be ended.
+    cancels: Vec<u64>,
     serial: u32,
     /// Completions of this turn that were not looked at yet.
     turn: VecDeque<cqueue::Entry>,
@@ -86,7 +95,7 @@ pub(crate) struct Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("readers", &self.readers).field("idle", &self.idle).finish_non_exhaustive()
+        f.debug_struct("Ring").field("sources", &self.sources).field("idle", &self.idle).finish_non_exhaustive()
     }
 }
 
@@ -112,8 +121,9 @@ impl Ring {
             uring,
             buffers,
             poller,
-            readers: Vec::new(),
+            sources: Vec::new(),
             leaving: Vec::new(),
+            cancels: Vec::new(),
             serial: 0,
             turn: VecDeque::with_capacity(COMPLETIONS as usize),
             idle: VecDeque::new(),
@@ -132,32 +142,27 @@ impl Ring {
         if token.0 >= Poller::FIRST_FOREIGN {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the token of a port must be below 65536"));
         }
-        if self.readers.len() <= token.0 {
-            self.readers.resize_with(token.0 + 1, || None);
+        if self.sources.len() <= token.0 {
+            self.sources.resize_with(token.0 + 1, || None);
         }
-        if self.readers[token.0].is_some() {
+        if self.sources[token.0].is_some() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the token belongs to another port"));
         }
         tap.set_nonblocking(false).map_err(io::Error::other)?;
         self.serial = self.serial.wrapping_add(1);
         self.idle.push_back((token, self.serial));
-        self.readers[token.0] = Some(Reader { vnet: tap.offload(), tap, serial: self.serial });
+        self.sources[token.0] =
+            Some(Source { vnet: tap.offload(), tap, serial: self.serial, reading: false, refusals: 0 });
         Ok(())
     }
 
     pub(crate) fn remove(&mut self, token: Token) {
-        let Some(reader) = self.readers.get_mut(token.0).and_then(Option::take) else { return };
-        let read = request(token, reader.serial);
-        let waiting = self.idle.len();
+        let Some(source) = self.sources.get_mut(token.0).and_then(Option::take) else { return };
         self.idle.retain(|(idle, _)| *idle != token);
-        if self.idle.len() < waiting {
-            // No read is under way.
-            return;
-        }
-        self.leaving.push((read, reader.tap));
-        let cancel = opcode::AsyncCancel::new(read).build().user_data(CANCEL);
-        if let Err(error) = self.push(cancel).and_then(|()| self.uring.submit()) {
-            debug_assert!(false, "a read could not be cancelled: {error}");
+        if source.reading {
+            let read = request(token, source.serial);
+            self.leaving.push((read, source.tap));
+            self.cancels.push(read);
         }
     }
 
@@ -172,7 +177,11 @@ impl Ring {
             self.enabled = true;
         }
         self.begin_reads()?;
-        let waiting = self.unasked || !self.uring.completion().is_empty() || !self.turn.is_empty();
+        let waiting = self.unasked
+            || !self.cancels.is_empty()
+            || !self.idle.is_empty()
+            || !self.uring.completion().is_empty()
+            || !self.turn.is_empty();
         self.enter(if waiting { Some(Duration::ZERO) } else { timeout })?;
         self.turn.extend(self.uring.completion());
         let (watching, unasked) = (&mut self.watching, &mut self.unasked);
@@ -196,32 +205,33 @@ impl Ring {
         while let Some(entry) = self.turn.pop_front() {
             let buffer = cqueue::buffer_select(entry.flags());
             let (token, serial) = told(entry.user_data());
-            let known = self.readers.get(token.0).and_then(Option::as_ref).filter(|reader| reader.serial == serial);
-            let Some(vnet) = known.map(|reader| reader.vnet) else {
+            let ended = !cqueue::more(entry.flags());
+            let source = self.sources.get_mut(token.0).and_then(Option::as_mut);
+            let Some(source) = source.filter(|source| source.serial == serial) else {
                 // Of a port that was removed, or the answer to a cancellation.
                 if let Some(buffer) = buffer {
                     self.buffers.give_back(buffer);
                 }
-                if !cqueue::more(entry.flags()) {
+                if ended {
                     self.leaving.retain(|(read, _)| *read != entry.user_data());
                 }
                 continue;
             };
+            source.reading &= !ended;
             let read = usize::try_from(entry.result()).unwrap_or(0);
             if let (Some(buffer), true) = (buffer, read > 0) {
-                if !cqueue::more(entry.flags()) {
+                source.refusals = 0;
+                if ended {
                     self.idle.push_back((token, serial));
                 }
                 self.lent = Some(buffer);
-                let (header, frame) =
-                    self.buffers.filled(buffer, read).split_at_mut(if vnet { read.min(VNET_HEADER_LEN) } else { 0 });
-                return Some((
-                    token,
-                    match describe(vnet, header, frame) {
-                        Ok(meta) => Arrival::Frame(meta, frame),
-                        Err(reason) => Arrival::Bad(reason),
-                    },
-                ));
+                let header = if source.vnet { read.min(VNET_HEADER_LEN) } else { 0 };
+                let (header, frame) = self.buffers.filled(buffer, read).split_at_mut(header);
+                let arrival = match describe(source.vnet, header, frame) {
+                    Ok(meta) => Arrival::Frame(meta, frame),
+                    Err(reason) => Arrival::Bad(reason),
+                };
+                return Some((token, arrival));
             }
             if let Some(buffer) = buffer {
                 self.buffers.give_back(buffer);
@@ -229,10 +239,15 @@ impl Ring {
             let outcome = match Errno::from_raw(-entry.result()) {
                 // All buffers were taken, or the kernel wants to be asked again.
                 Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR => Rx::WouldBlock,
+                // Somebody who shares the device made it non-blocking: it is set right once, and not for ever.
+                Errno::EAGAIN => {
+                    source.refusals += 1;
+                    let set = source.tap.set_nonblocking(false);
+                    if set.is_err() || source.refusals > REFUSALS { Rx::Gone } else { Rx::WouldBlock }
+                }
                 _ if entry.result() == 0 => Rx::Gone,
                 errno => rx_outcome(&io::Error::from_raw_os_error(errno as i32)),
             };
-            let ended = !cqueue::more(entry.flags());
             if ended && outcome != Rx::Gone {
                 self.idle.push_back((token, serial));
             }
@@ -252,52 +267,79 @@ impl Ring {
         }
     }
 
-    /// Queues a read for each port that has none, and the watch over the sockets.
+    /// Queues a read for each port that has none, what is to be cancelled, and the watch over the sockets. What finds no
+    /// place now is queued in the next turn.
     fn begin_reads(&mut self) -> io::Result<()> {
         if !self.watching {
             let fd = Fd(self.poller.as_raw_fd());
             let watch = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build().user_data(SOCKETS);
-            self.push(watch)?;
-            self.watching = true;
+            self.watching = self.push(&watch)?;
         }
-        while let Some((token, serial)) = self.idle.pop_front() {
-            let Some(Some(reader)) = self.readers.get(token.0) else { continue };
-            let fd = Fd(reader.tap.as_fd().as_raw_fd());
-            // A device has no place to read from: -1 is "where it stands".
-            let read = opcode::ReadMulti::new(fd, 0, GROUP).offset(u64::MAX).build().user_data(request(token, serial));
-            self.push(read)?;
+        while let Some(read) = self.cancels.last().copied() {
+            let cancel = opcode::AsyncCancel::new(read).build().user_data(CANCEL);
+            if !self.push(&cancel)? {
+                return Ok(());
+            }
+            self.cancels.pop();
+        }
+        while let Some((token, serial)) = self.idle.front().copied() {
+            let source = self.sources.get(token.0).and_then(Option::as_ref);
+            if let Some(source) = source {
+                let fd = Fd(source.tap.as_fd().as_raw_fd());
+                // A device has no place to read from: -1 is "where it stands".
+                let read = opcode::ReadMulti::new(fd, 0, GROUP).offset(u64::MAX).build();
+                if !self.push(&read.user_data(request(token, serial)))? {
+                    return Ok(());
+                }
+            }
+            self.idle.pop_front();
+            if let Some(Some(source)) = self.sources.get_mut(token.0) {
+                source.reading = true;
+            }
         }
         Ok(())
     }
 
-    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        loop {
+    /// Queues a request; says no if there is no room for it now.
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<bool> {
+        for _ in 0..2 {
             // SAFETY: the requests here name descriptors that are open now; their memory is the registered ring's.
-            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
-                return Ok(());
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return Ok(true);
             }
-            self.uring.submit()?;
+            self.tolerant(|uring| uring.submit())?;
         }
+        Ok(false)
     }
 
-    /// Tells the kernel of what is queued, lets it complete what it can, and waits for news if there are none.
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let entered = match timeout {
-            // Enters only if something is queued, or the kernel says that it has something to complete.
-            Some(Duration::ZERO) => self.uring.submit(),
-            None => self.uring.submit_and_wait(1),
-            Some(limit) => {
-                let limit = Timespec::from(limit);
-                self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
-            }
-        };
-        match entered {
+    /// Enters the kernel. That it is short of memory, that completions must be looked at first, or that a signal came, is
+    /// no error: the next turn enters again.
+    fn tolerant(&self, enter: impl FnOnce(&IoUring) -> io::Result<usize>) -> io::Result<()> {
+        match enter(&self.uring) {
             Ok(_) => Ok(()),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
                 Ok(())
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Tells the kernel of what is queued, lets it complete what it can, and waits for news if there are none.
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            let queue = self.uring.submission();
+            if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+                return Ok(());
+            }
+        }
+        self.tolerant(|uring| match timeout {
+            Some(Duration::ZERO) => uring.submit(),
+            None => uring.submit_and_wait(1),
+            Some(limit) => {
+                let limit = Timespec::from(limit);
+                uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+            }
+        })
     }
 }
 
@@ -344,6 +386,7 @@ impl Buffers {
 
     /// Hands a buffer to the kernel.
     fn give_back(&mut self, buffer: u16) {
+        let buffer = buffer % BUFFERS;
         let at = usize::from(self.tail & (BUFFERS - 1));
         let start = usize::from(buffer) * BUFFER_LEN;
         // SAFETY: `at` and `start` are within their allocations. The kernel reads an entry only once the tail has passed it,
@@ -370,7 +413,8 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: allocated with these layouts. The io_uring instance, and with it every read, is gone.
+        // SAFETY: allocated with these layouts. The io_uring instance is closed: the kernel fills buffers only while a thread
+        // enters it, so none is filled any more.
         unsafe {
             dealloc(self.ring.as_ptr().cast(), Self::ring_layout());
             dealloc(self.bytes.as_ptr(), Self::bytes_layout());

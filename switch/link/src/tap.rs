@@ -207,7 +207,8 @@ impl Tap {
     }
 
     /// Whether a read without a frame returns at once instead of waiting, for everybody who shares the device. On at
-    /// first. A write never waits for the container: frames that it does not take in time are dropped by the kernel.
+    /// first. A write does not wait for the container in either mode, unless whoever opened the
+    /// device gave it a small send buffer (TUNSETSNDBUF), which we never do.
     ///
     /// # Errors
     /// What the kernel says.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tapswitch_link::Port;
 use tapswitch_link::intake::Backend;
@@ -13,6 +14,7 @@ use super::lan::{Attached, Lan, Member};
 use super::lane::Order;
 use super::reader::Place;
 use super::shares::Shares;
+use super::views::Totals;
 use super::{Journeyed, Listener, MAX_LISTENERS, Worker, views};
 use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView, ThreadView};
 use crate::daemon::command::{Command, Refusal, Reply};
@@ -45,7 +47,7 @@ impl Worker {
                 let _ = reply.send(self.networks.iter().map(|lan| views::network(lan, now)).collect());
             }
             Command::Ports(network, reply) => {
-                let _ = reply.send(self.listing(network, |lan| views::ports(lan, &self.lanes, now)));
+                let _ = reply.send(self.listing(network, |lan| views::ports(lan, &Totals::of(lan, &self.lanes), now)));
             }
             Command::Fdb(network, reply) => {
                 let _ = reply.send(self.listing(network, |lan| views::fdb(lan, now)));
@@ -60,7 +62,7 @@ impl Worker {
                 let _ = reply.send(self.listing(network, |lan| views::flows(lan, now)));
             }
             Command::Drops(network, reply) => {
-                let _ = reply.send(self.listing(network, |lan| views::drops(lan, &self.lanes)));
+                let _ = reply.send(self.listing(network, |lan| views::drops(lan, &Totals::of(lan, &self.lanes))));
             }
             Command::Stats(reply) => {
                 let _ = reply.send(views::stats(&self.networks, &self.lanes, self.threads(), now));
@@ -107,14 +109,17 @@ impl Worker {
         proto: Option<String>,
         reply: Reply<Journeyed>,
     ) -> Result<(), (Reply<Journeyed>, Refusal)> {
-        // Those who do not wait any more make room.
-        let mut waiting = 0;
+        // Those who do not wait any more make room. Who waits at several threads is counted once.
+        let mut waiting = Vec::new();
         let mut count = |listeners: &mut Vec<Listener>| {
             listeners.retain(Listener::waits);
-            waiting += listeners.len();
+            waiting.extend(listeners.iter().map(|listener| Arc::as_ptr(&listener.reply)));
         };
         count(&mut self.listeners);
         self.lanes.iter().for_each(|lane| count(&mut lane.state().listeners));
+        waiting.sort_unstable();
+        waiting.dedup();
+        let waiting = waiting.len();
         let Some((place, threads)) = self.find(name) else { return Err((reply, unknown_container(name))) };
         if waiting >= MAX_LISTENERS {
             let text = format!("{MAX_LISTENERS} journeys are waited for already; end some of those who wait");
@@ -147,7 +152,7 @@ impl Worker {
             let state = lane.state();
             view(thread, lane.backend, state.turns, state.sleeps)
         });
-        std::iter::once(view(0, self.backend, self.turns, self.sleeps)).chain(others).collect()
+        std::iter::once(view(0, self.backend, self.turn_count, self.sleeps)).chain(others).collect()
     }
 
     fn reserve(&mut self, request: AttachRequest, now: Instant) -> Result<AttachOffer, Refusal> {
@@ -280,10 +285,7 @@ impl Worker {
             }
         }
         lan.add_port(port, name, queues[shares.written_by(0)].share(), captured, now);
-        views::ports(lan, &self.lanes, now)
-            .into_iter()
-            .find(|view| view.name == name)
-            .ok_or_else(|| failed(&"the container went away at once"))
+        views::new_port(lan, name, now).ok_or_else(|| failed(&"the container went away at once"))
     }
 
     /// Gives back a reservation that was not used. An attached container stays.

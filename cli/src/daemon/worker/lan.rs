@@ -171,6 +171,7 @@ impl Lan {
         let Handed { place, meta, share, .. } = *handed;
         // The port's number may be another container's by now.
         if !self.is_at(place) {
+            self.network.dropped(PortId::GATEWAY, DropReason::UnknownPort);
             return Verdict::Drop(DropReason::UnknownPort);
         }
         let journal = &mut self.journal;
@@ -180,8 +181,13 @@ impl Lan {
 
     /// Whether this very port is attached.
     pub(super) fn is_at(&self, place: Place) -> bool {
-        let member = self.names.get(&place.port).and_then(|name| self.members.get(name));
-        member.and_then(|member| member.attached.as_ref()).is_some_and(|attached| attached.serial == place.serial)
+        self.attached(place).is_some()
+    }
+
+    /// What this very port is attached by.
+    pub(super) fn attached(&self, place: Place) -> Option<&Attached> {
+        let member = self.names.get(&place.port).and_then(|name| self.members.get(name))?;
+        member.attached.as_ref().filter(|attached| attached.serial == place.serial)
     }
 
     /// Detaches a container and forgets it. Returns what it was attached by.

@@ -14,15 +14,16 @@ use parking_lot::{Mutex, MutexGuard};
 use tapswitch_link::intake::Backend;
 use tapswitch_link::poller::Waker;
 use tapswitch_link::tap::Tap;
-use tapswitch_network::{Forwarder, Hop};
-use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
+use tapswitch_network::{Forwarder, Hop, Share};
+use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Unheard, Verdict, render};
 
 use super::clock::Clock;
 use super::handoff::{Inbox, Outbox, Told};
 use super::pace::{Pace, Wait};
 use super::reader::{Place, Reader, Sink};
 use super::taps::Taps;
-use super::{Listener, views};
+use super::{Journeyed, Listener, views};
+use crate::daemon::command::Reply;
 
 /// What the owner asks of the thread's intake.
 pub(super) enum Order {
@@ -154,15 +155,17 @@ struct Turn<'a> {
 impl Sink for Turn<'_> {
     #[inline]
     fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
-        if !self.listeners.is_empty() {
-            return self.told_frame(place, meta, frame);
+        if !self.listeners.is_empty()
+            && let Some(reply) = views::take_listener(self.listeners, place, frame)
+        {
+            return self.told_frame(place, meta, frame, reply);
         }
         let Part { forwarder, taps } = &mut self.parts[place.network];
-        if let Ok(Hop::Gateway(share)) =
-            forwarder.rx(place.port, meta, frame, self.now, &mut Unheard, &mut taps.at(self.now))
-            && let Err(reason) = self.outbox.push(place, meta, frame, share, None)
+        let hop = forwarder.rx(place.port, meta, frame, self.now, &mut Unheard, &mut taps.at(self.now));
+        if let Ok(Hop::Gateway(share)) = hop
+            && self.outbox.push(place, meta, frame, share, &mut None).is_err()
         {
-            forwarder.dropped(place.port, reason);
+            forwarder.dropped(missed(place.port, share), DropReason::GatewayBusy);
         }
     }
 
@@ -176,28 +179,34 @@ impl Sink for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// A frame while somebody listens.
-    fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
+    /// A frame that somebody waits for.
+    fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8], reply: Reply<Journeyed>) {
         let Part { forwarder, taps } = &mut self.parts[place.network];
-        let mut taps = taps.at(self.now);
-        let reply = views::take_listener(self.listeners, place, frame);
-        let line = render(&meta, frame);
-        let mut journey = Recorded::default();
-        let hop = forwarder.rx(place.port, meta, frame, self.now, &mut journey, &mut taps);
-        let told = reply.map(|reply| Box::new(Told { reply, line, journey }));
+        let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
+        let hop = forwarder.rx(place.port, meta, frame, self.now, &mut told.journey, &mut taps.at(self.now));
+        let mut told = Some(Box::new(told));
         let verdict = match hop {
-            Ok(Hop::Gateway(share)) => {
-                // Who listens hears the rest from the owner.
-                if let Err(reason) = self.outbox.push(place, meta, frame, share, told) {
-                    forwarder.dropped(place.port, reason);
+            // Who listens hears the rest from the owner.
+            Ok(Hop::Gateway(share)) => match self.outbox.push(place, meta, frame, share, &mut told) {
+                Ok(()) => return,
+                Err(reason) => {
+                    forwarder.dropped(missed(place.port, share), reason);
+                    Verdict::Drop(reason)
                 }
-                return;
-            }
+            },
             Ok(Hop::Ended(verdict)) => verdict,
             Err(reason) => Verdict::Drop(reason),
         };
         if let Some(told) = told {
             self.outbox.tell(place, told, verdict);
         }
+    }
+}
+
+/// Where it counts that the gateway misses a frame: the others got it if it was flooded.
+fn missed(port: PortId, share: Share) -> PortId {
+    match share {
+        Share::Alone => port,
+        Share::Flooded(_) => PortId::GATEWAY,
     }
 }

@@ -6,15 +6,18 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tapswitch_relay::Limits;
+use tapswitch_switch::MAX_PORTS;
 
-/// Descriptors that flows never get: one for each TAP of a full switch.
-const RESERVED: u64 = tapswitch_switch::MAX_PORTS as u64;
+/// Descriptors that a poll thread has of its own, and then some.
+const OF_A_THREAD: u64 = 8;
 /// One container gets at most this part of its network's flows.
 const CONTAINER_SHARE: usize = 4;
 
 /// Raises the limit of open files as far as an ordinary user may, and divides it among `networks`.
-pub(super) fn flows(networks: usize) -> Limits {
+pub(super) fn flows(networks: usize, queues: usize, threads: usize) -> Limits {
     let most = Limits::default();
+    // One for each queue of each TAP of a full switch.
+    let reserved = (MAX_PORTS * queues.max(1)) as u64 + OF_A_THREAD * threads as u64;
     let files = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
             Ok(()) => hard,
@@ -23,11 +26,11 @@ pub(super) fn flows(networks: usize) -> Limits {
         Ok((soft, _)) => soft,
         Err(_) => return most,
     };
-    share(files, networks, most)
+    share(files, reserved, networks, most)
 }
 
-fn share(files: u64, networks: usize, most: Limits) -> Limits {
-    let for_flows = files.saturating_sub(RESERVED.min(files / 2));
+fn share(files: u64, reserved: u64, networks: usize, most: Limits) -> Limits {
+    let for_flows = files.saturating_sub(reserved.min(files / 2));
     let each = usize::try_from(for_flows).unwrap_or(usize::MAX) / networks.max(1);
     let flows = each.clamp(1, most.flows);
     Limits { flows, flows_per_container: (flows / CONTAINER_SHARE).clamp(1, most.flows_per_container) }
@@ -37,12 +40,14 @@ fn share(files: u64, networks: usize, most: Limits) -> Limits {
 mod tests {
     use super::*;
 
+    const RESERVED: u64 = 512;
+
     #[test]
     fn flows_never_take_the_descriptors_that_the_daemon_needs() {
         let most = Limits::default();
-        assert_eq!(share(1 << 20, 1, most), most);
+        assert_eq!(share(1 << 20, 512, 1, most), most);
         for (files, networks) in [(1024, 1), (1024, 3), (4096, 2), (64, 1), (0, 1)] {
-            let limits = share(files, networks, most);
+            let limits = share(files, RESERVED, networks, most);
             let all = limits.flows as u64 * networks as u64;
             assert!(
                 files < 2 || all + files.min(RESERVED.min(files / 2)) <= files,

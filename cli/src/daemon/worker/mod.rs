@@ -105,7 +105,7 @@ struct Worker {
     loads: Vec<usize>,
     /// Of the last attached port.
     serial: u64,
-    turns: u64,
+    turn_count: u64,
     sleeps: u64,
 }
 
@@ -118,6 +118,16 @@ enum Run {
 
 impl Worker {
     fn run(&mut self) {
+        self.turns();
+        // The other threads write into the capture as long as they run.
+        self.lanes.clear();
+        for lan in &mut self.networks {
+            lan.flush_capture();
+        }
+    }
+
+    /// Until it is told to stop, or something fails that cannot be mended.
+    fn turns(&mut self) {
         let mut now = self.clock.now();
         loop {
             let wait = self.wait(now);
@@ -126,7 +136,7 @@ impl Worker {
                 return;
             }
             self.doorbell.awake();
-            self.turns += 1;
+            self.turn_count += 1;
             self.sleeps += u64::from(matches!(wait, Wait::Block(_)));
             now = self.clock.now();
             if self.carry_out(now) == Run::Stop {
@@ -148,9 +158,6 @@ impl Worker {
             for lan in &mut self.networks {
                 lan.poll(now);
             }
-        }
-        for lan in &mut self.networks {
-            lan.flush_capture();
         }
     }
 
@@ -224,6 +231,11 @@ impl Worker {
         }
     }
 
+    /// The threads that read a port.
+    fn threads_of(&self, place: Place) -> &[usize] {
+        self.networks[place.network].attached(place).map_or(&[], |attached| &attached.threads)
+    }
+
     /// A port's reading thread found that its container has died.
     fn remove_gone(&mut self, place: Place, now: Instant) {
         let lan = &self.networks[place.network];
@@ -239,14 +251,16 @@ impl Worker {
         self.reader.remove(place);
         // Whoever waits for a journey of it hears that there will be none.
         self.listeners.retain(|listener| listener.place != place);
-        for lane in &self.lanes {
+        for (lane, thread) in self.lanes.iter().zip(1..) {
             let mut state = lane.state();
             state.listeners.retain(|listener| listener.place != place);
             let part = &mut state.parts[place.network];
             part.forwarder.remove_port(place.port);
             part.taps.remove(place.port);
             drop(state);
-            lane.order(Order::Forget(place));
+            if self.threads_of(place).contains(&thread) {
+                lane.order(Order::Forget(place));
+            }
         }
         if let Some(Attached { threads, queues, .. }) = self.networks[place.network].remove_port(place.port, now) {
             threads.iter().for_each(|thread| self.loads[*thread] -= 1);
@@ -259,7 +273,8 @@ impl Worker {
 fn answer(told: Told, place: Place, verdict: Verdict, lan: &Lan) {
     let Told { reply, line, journey } = told;
     // Who asked may have gone away.
-    let _ = reply.send(Ok(views::journey(line, lan.name_of(place.port), journey, verdict, lan)));
+    let name = if lan.is_at(place) { lan.name_of(place.port) } else { "gone".into() };
+    let _ = reply.send(Ok(views::journey(line, name, journey, verdict, lan)));
 }
 
 /// Where the frames go that the owner reads itself.

@@ -2,7 +2,8 @@
 //!
 //! Waking up costs microseconds, which a request and its answer pay twice. A loop that looks again for a short while
 //! after the last frame saves them, at the price of a CPU for that while. On a machine where the containers need every
-//! CPU that is a bad bargain, so with two CPUs or fewer `adaptive` does not spin unless it is told for how long.
+//! CPU that is a bad bargain. So `adaptive` spins only where two CPUs are left to the containers, or if it is told for how
+//! long.
 
 use std::time::Duration;
 
@@ -14,9 +15,6 @@ use crate::daemon::PollPolicy;
 const SPIN: Duration = Duration::from_micros(50);
 /// With fewer CPUs than this, the containers need them all.
 const SPARE_CPUS: usize = 3;
-
-/// Whether io_uring reads where nobody chose, if it can be had.
-pub(super) const URING_BY_DEFAULT: bool = false;
 
 /// The policy and what it needs to know.
 pub(super) struct Pace {

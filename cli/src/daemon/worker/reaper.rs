@@ -14,7 +14,7 @@ use crate::daemon::command::{Refusal, Reply};
 
 /// How often it looks whether the poll threads have given up a device, while there is one.
 const LOOK: Duration = Duration::from_millis(1);
-/// After so many looks it lets go all the same: whoever holds the device still will close it.
+/// After so many looks in vain it lets go all the same: whoever holds the device still will close it.
 const PATIENCE: usize = 2000;
 
 struct Removed {
@@ -54,13 +54,12 @@ fn run(jobs: &Receiver<Removed>) {
         };
         match job {
             Ok(removed) => waiting.push(removed),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => waiting.iter_mut().for_each(|removed| removed.looks += 1),
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        for removed in waiting.extract_if(.., |removed| {
-            removed.looks += 1;
-            removed.looks > PATIENCE || !removed.queues.iter().any(Tap::is_shared)
-        }) {
+        for removed in
+            waiting.extract_if(.., |removed| removed.looks > PATIENCE || !removed.queues.iter().any(Tap::is_shared))
+        {
             drop(removed.queues);
             if let Some(reply) = removed.reply {
                 // Who asked may have gone away.

@@ -36,7 +36,7 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
 
     let clock = Clock::new();
     let capture = options.capture.as_ref().map(|path| Capturing::create(path, clock.epoch())).transpose()?;
-    let limits = limits::flows(plans.len());
+    let limits = limits::flows(plans.len(), options.queues, options.workers);
     let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
     let mut networks = Vec::new();
     for (index, plan) in plans.into_iter().enumerate() {
@@ -65,7 +65,7 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
         batch: Batch::default(),
         loads: vec![0; threads],
         serial: 0,
-        turns: 0,
+        turn_count: 0,
         sleeps: 0,
     };
     let pin = pinning(options, 0);
@@ -87,7 +87,10 @@ fn start_lane(
     networks: &[Lan],
     doorbell: &Doorbell,
 ) -> Result<Lane, String> {
-    let intake = Intake::new(backend, BUDGET).map_err(cannot_poll)?;
+    let (intake, backend) = match Intake::new(backend, BUDGET) {
+        Ok(intake) => (intake, backend),
+        Err(_) => (Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?, Backend::Epoll),
+    };
     let (outbox, inbox) = channel(doorbell.ringer());
     let pace = Pace::new(options.poll, options.spin, options.workers);
     let engine = Engine { reader: Reader::new(intake), outbox, pace, clock };
@@ -108,12 +111,15 @@ fn cannot_poll(error: std::io::Error) -> String {
 fn open_intake(io: Io) -> Result<(Intake, Backend), String> {
     let uring = match io {
         Io::Epoll => None,
-        Io::Auto if !super::pace::URING_BY_DEFAULT => None,
+        // The default by measurement: docs/performance.md.
         Io::Auto | Io::Uring => Some(Intake::new(Backend::Uring, BUDGET)),
     };
     match uring {
         Some(Ok(intake)) => return Ok((intake, Backend::Uring)),
-        Some(Err(error)) => tracing::info!("io_uring cannot be used here ({error}), so frames are read by epoll"),
+        Some(Err(error)) if io == Io::Uring => {
+            tracing::warn!("io_uring cannot be used here ({error}), so frames are read by epoll");
+        }
+        Some(Err(error)) => tracing::debug!("io_uring cannot be used here ({error}), so frames are read by epoll"),
         None => {}
     }
     let intake = Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?;

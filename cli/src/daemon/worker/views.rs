@@ -1,11 +1,14 @@
 //! The present state, as the API shows it.
 
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
 use tapswitch_dhcp::{ReserveError, State};
 use tapswitch_nat::NeighbourState;
 use tapswitch_switch::PortCounters;
 use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Verdict};
 
-use super::lan::Lan;
+use super::lan::{Attached, Lan, Member};
 use super::lane::Lane;
 use super::reader::Place;
 use super::{Journeyed, Listener};
@@ -34,51 +37,86 @@ pub(super) fn network(lan: &Lan, now: Instant) -> NetworkView {
     }
 }
 
-fn attached(lan: &Lan) -> impl Iterator<Item = (&String, &super::lan::Member, &super::lan::Attached)> {
+fn attached(lan: &Lan) -> impl Iterator<Item = (&String, &Member, &Attached)> {
     lan.members.iter().filter_map(|(name, member)| Some((name, member, member.attached.as_ref()?)))
 }
 
 /// Containers in the order of their ports.
-pub(super) fn ports(lan: &Lan, lanes: &[Lane], now: Instant) -> Vec<PortView> {
+pub(super) fn ports(lan: &Lan, totals: &Totals, now: Instant) -> Vec<PortView> {
     let leases = lan.network.leases(now);
     let leased = |mac| leases.iter().find(|l| l.mac == mac && matches!(l.state, State::Bound | State::Reserved));
     let mut views: Vec<_> = attached(lan)
-        .map(|(name, member, attached)| PortView {
-            name: name.clone(),
-            network: lan.plan.name.clone(),
-            port: attached.port.0,
-            interface: attached.tap.interface.clone(),
-            target: attached.tap.target.clone(),
-            mac: member.mac,
-            ip: member.ip.or_else(|| leased(member.mac).map(|lease| lease.ip)),
-            mtu: lan.plan.mtu,
-            offload: attached.offload,
-            age_s: (now - attached.since).as_secs(),
-            counters: counters(&total(lan, lanes, attached.port)),
+        .map(|(name, member, attached)| {
+            let ip = member.ip.or_else(|| leased(member.mac).map(|lease| lease.ip));
+            port(lan, name, member, attached, ip, totals.port(attached.port), now)
         })
         .collect();
     views.sort_by_key(|view| view.port);
     views
 }
 
-/// What all threads counted for a port.
-fn total(lan: &Lan, lanes: &[Lane], port: PortId) -> PortCounters {
-    let mut total = lan.network.counters(port).cloned().unwrap_or_default();
-    for lane in lanes {
-        if let Some(counters) = lane.state().parts[lan.index].forwarder.counters(port) {
-            total.add(counters);
-        }
-    }
-    total
+/// A container that was attached this moment.
+pub(super) fn new_port(lan: &Lan, name: &str, now: Instant) -> Option<PortView> {
+    let member = lan.members.get(name)?;
+    Some(port(lan, name, member, member.attached.as_ref()?, member.ip, None, now))
 }
 
-/// Drops at the gateway's own port.
-fn gateway_drops(lan: &Lan, lanes: &[Lane]) -> DropCounters {
-    let mut drops = lan.network.gateway_drops();
-    for lane in lanes {
-        drops.add(lane.state().parts[lan.index].forwarder.stray_drops());
+fn port(
+    lan: &Lan,
+    name: &str,
+    member: &Member,
+    attached: &Attached,
+    ip: Option<Ipv4Addr>,
+    total: Option<&PortCounters>,
+    now: Instant,
+) -> PortView {
+    PortView {
+        name: name.to_owned(),
+        network: lan.plan.name.clone(),
+        port: attached.port.0,
+        interface: attached.tap.interface.clone(),
+        target: attached.tap.target.clone(),
+        mac: member.mac,
+        ip,
+        mtu: lan.plan.mtu,
+        offload: attached.offload,
+        age_s: (now - attached.since).as_secs(),
+        counters: total.map(counters).unwrap_or_default(),
     }
-    drops
+}
+
+/// What all threads counted for the ports of a network.
+pub(super) struct Totals {
+    ports: HashMap<PortId, PortCounters>,
+    /// Drops at the gateway's own port.
+    gateway: DropCounters,
+}
+
+impl Totals {
+    /// Each thread is stopped once, for as long as it takes to add its counters up.
+    pub(super) fn of(lan: &Lan, lanes: &[Lane]) -> Totals {
+        let own = |port| lan.network.counters(port).cloned().unwrap_or_default();
+        let ports = attached(lan).map(|(_, _, attached)| (attached.port, own(attached.port))).collect();
+        let mut totals = Totals { ports, gateway: lan.network.gateway_drops() };
+        for lane in lanes {
+            let state = lane.state();
+            let forwarder = &state.parts[lan.index].forwarder;
+            for (port, total) in &mut totals.ports {
+                if let Some(counters) = forwarder.counters(*port) {
+                    total.add(counters);
+                }
+            }
+            totals.gateway.add(forwarder.stray_drops());
+            if let Some(counters) = forwarder.counters(PortId::GATEWAY) {
+                totals.gateway.add(&counters.drops);
+            }
+        }
+        totals
+    }
+
+    fn port(&self, port: PortId) -> Option<&PortCounters> {
+        self.ports.get(&port)
+    }
 }
 
 fn counters(counters: &PortCounters) -> CountersView {
@@ -164,7 +202,7 @@ pub(super) fn flows(lan: &Lan, now: Instant) -> Vec<FlowView> {
     lan.network.flows(now).into_iter().map(view).collect()
 }
 
-pub(super) fn drops(lan: &Lan, lanes: &[Lane]) -> Vec<DropView> {
+pub(super) fn drops(lan: &Lan, totals: &Totals) -> Vec<DropView> {
     let view = |name: &str, drops: &DropCounters| -> Vec<DropView> {
         drops
             .iter()
@@ -177,11 +215,13 @@ pub(super) fn drops(lan: &Lan, lanes: &[Lane]) -> Vec<DropView> {
             })
             .collect()
     };
-    let mut views = view("gateway", &gateway_drops(lan, lanes));
+    let mut views = view("gateway", &totals.gateway);
     let mut ports: Vec<_> = attached(lan).map(|(name, _, attached)| (attached.port, name)).collect();
     ports.sort();
     for (port, name) in ports {
-        views.extend(view(name, &total(lan, lanes, port).drops));
+        if let Some(counters) = totals.port(port) {
+            views.extend(view(name, &counters.drops));
+        }
     }
     views
 }
@@ -203,10 +243,10 @@ pub(super) fn stats(networks: &[Lan], lanes: &[Lane], threads: Vec<ThreadView>, 
     };
     for lan in networks {
         stats.flows += lan.network.flow_count();
-        stats.drops += gateway_drops(lan, lanes).total();
-        for (_, _, attached) in attached(lan) {
+        let totals = Totals::of(lan, lanes);
+        stats.drops += totals.gateway.total();
+        for counters in totals.ports.values() {
             stats.ports += 1;
-            let counters = total(lan, lanes, attached.port);
             stats.rx_frames += counters.rx_frames;
             stats.tx_frames += counters.tx_frames;
             stats.drops += counters.drops.total();
@@ -217,14 +257,17 @@ pub(super) fn stats(networks: &[Lan], lanes: &[Lane], threads: Vec<ThreadView>, 
 
 /// Takes out whoever waits for a frame like this.
 pub(super) fn take_listener(listeners: &mut Vec<Listener>, place: Place, frame: &[u8]) -> Option<Reply<Journeyed>> {
-    // Those who heard of another thread, or went away.
-    listeners.retain(Listener::waits);
     let hears = |listener: &Listener| {
         listener.place == place && listener.proto.as_deref().is_none_or(|proto| is_proto(proto, frame))
     };
-    let listener = listeners.swap_remove(listeners.iter().position(hears)?);
-    let mut reply = listener.reply.lock();
-    reply.take()
+    while let Some(at) = listeners.iter().position(hears) {
+        // It may have heard of another thread already.
+        let reply = listeners.swap_remove(at).reply.lock().take();
+        if reply.is_some() {
+            return reply;
+        }
+    }
+    None
 }
 
 /// Whether a frame carries this protocol.

@@ -178,7 +178,7 @@ fn removed_port(backend: Backend) -> Result<(), Skip> {
     world::enter()?;
     let mut intake = intake(backend)?;
     let (mut first, tap) = connected(true);
-    intake.add(Token(0), tap).unwrap();
+    let hold = intake_hold(&mut intake, Token(0), tap);
     assert_eq!(intake.add(Token(0), connected(true).1).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
     let foreign = Token(Poller::FIRST_FOREIGN);
     assert_eq!(intake.add(foreign, connected(true).1).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
@@ -187,6 +187,11 @@ fn removed_port(backend: Backend) -> Result<(), Skip> {
     // Some of the first one's frames may have been read already.
     intake.remove(Token(0));
     intake.remove(Token(0));
+    for _ in 0..STEPS {
+        intake.poll(Some(Duration::ZERO)).unwrap();
+        assert!(intake.take().is_none(), "a frame of the port that was removed");
+    }
+    assert!(!hold.is_shared(), "the device is kept open");
     let (mut second, tap) = connected(true);
     intake.add(Token(0), tap).unwrap();
     first.answer();
@@ -212,15 +217,23 @@ fn dead_container(backend: Backend) -> Result<(), Skip> {
     world::enter()?;
     let mut intake = intake(backend)?;
     let (mut container, tap) = connected(true);
-    intake.add(Token(7), tap).unwrap();
+    let hold = intake_hold(&mut intake, Token(7), tap);
     container.kill();
     until(&mut intake, |token, arrival| (arrival == Arrival::Gone).then(|| assert_eq!(token, Token(7))));
     intake.remove(Token(7));
+    assert!(!hold.is_shared(), "the device is kept open");
     for _ in 0..3 {
         intake.poll(Some(Duration::ZERO)).unwrap();
         assert!(intake.take().is_none(), "it is said once");
     }
     Ok(())
+}
+
+/// Reads a port, and keeps a hold on its device.
+fn intake_hold(intake: &mut Intake, token: Token, tap: Tap) -> Tap {
+    let hold = tap.share();
+    intake.add(token, tap).unwrap();
+    hold
 }
 
 fn epoll_says_that_a_dead_containers_port_is_gone() -> Result<(), Skip> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
-use tapswitch_tests::{Switch, World, skip};
+use tapswitch_tests::{Cmd, Enter, GATEWAY, Switch, World, eventually, skip};
 
 use crate::lan::transfer;
 
@@ -120,4 +121,29 @@ fn wrong_thread_options_are_usage_errors_that_say_what_to_write() {
         assert!(!done.stderr.contains("panicked"), "{}", done.report());
     }
     assert!(!world.socket().exists());
+}
+
+#[test]
+fn a_journey_is_told_to_its_end_whichever_thread_reads_the_port() {
+    let world = World::new();
+    let switch = Switch::up(&world, "--workers 2 --io uring");
+    let (a, b) = (switch.join("a", ""), switch.join("b", ""));
+    for (from, other) in [(&a, &b), (&b, &a)] {
+        let forwarded = format!("forwarded to {}", other.name());
+        for (to, end) in [(other.ip(), forwarded.as_str()), (GATEWAY, "taken in by the gateway")] {
+            // The addresses are known, so that what is told is the echo's way and nothing else's.
+            from.cmd(&format!("ping -n -c 1 -W 5 {to}")).ok();
+            let url = format!("http://localhost/v1/ports/{}/journey?proto=icmp", from.name());
+            let asked =
+                Cmd::new(["curl", "-sS", "-m", "10", "--unix-socket", &world.socket().display().to_string(), &url])
+                    .spawn(&world.dir().join(format!("journey-{}-{to}", from.name())));
+            let told = eventually("the journey is told", Duration::from_secs(10), || {
+                from.cmd(&format!("ping -n -c 1 -W 5 {to}")).ok();
+                serde_json::from_str::<Value>(&asked.output()).ok()
+            });
+            assert_eq!((&told["port"], &told["verdict"]), (&from.name().into(), &end.into()), "{told}");
+            let stages: Vec<_> = told["steps"].as_array().expect("steps").iter().map(|step| &step["stage"]).collect();
+            assert!(stages.iter().any(|stage| *stage == "lookup"), "{told}");
+        }
+    }
 }
