@@ -319,7 +319,7 @@ pub struct NetworkArgs {
 /// How the daemon reads frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum IoArg {
-    /// io_uring where it can be used, else epoll: see docs/performance.md
+    /// The one that was measured to be best, which is epoll: see docs/performance.md
     #[default]
     Auto,
     /// Readiness by epoll, one read for each frame

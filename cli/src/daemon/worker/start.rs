@@ -110,16 +110,13 @@ fn cannot_poll(error: std::io::Error) -> String {
 /// Opens what the first thread reads by; the others do as it does.
 fn open_intake(io: Io) -> Result<(Intake, Backend), String> {
     let uring = match io {
-        Io::Epoll => None,
-        // The default by measurement: docs/performance.md.
-        Io::Auto | Io::Uring => Some(Intake::new(Backend::Uring, BUDGET)),
+        // Measured: docs/performance.md.
+        Io::Auto | Io::Epoll => None,
+        Io::Uring => Some(Intake::new(Backend::Uring, BUDGET)),
     };
     match uring {
         Some(Ok(intake)) => return Ok((intake, Backend::Uring)),
-        Some(Err(error)) if io == Io::Uring => {
-            tracing::warn!("io_uring cannot be used here ({error}), so frames are read by epoll");
-        }
-        Some(Err(error)) => tracing::debug!("io_uring cannot be used here ({error}), so frames are read by epoll"),
+        Some(Err(error)) => tracing::warn!("io_uring cannot be used here ({error}), so frames are read by epoll"),
         None => {}
     }
     let intake = Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?;
