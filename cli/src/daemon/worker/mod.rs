@@ -1,4 +1,4 @@
-//! The poll threads. The first, the *owner*, has the networks, their gateways and their sockets; the others ([`lane`])
+//! The poll threads. The first, the *owner*, has the networks, their gateways and their sockets; the others (`lane`)
 //! read ports and forward between them.
 //!
 //! # A turn of the owner's loop
