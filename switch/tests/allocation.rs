@@ -1,48 +1,12 @@
 //! Forwarding and coalescing allocate nothing: counted, not believed.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
+use allocation_counter::measure;
 use tapswitch_switch::{Config, PortConfig, Switch};
 use tapswitch_wire::build::{self, Ip, Link, Tcp};
 use tapswitch_wire::coalesce::Coalescer;
 use tapswitch_wire::{DropReason, Frame, Instant, Mac, Meta, PortId, Unheard, checksum};
-
-struct Counting;
-
-thread_local! {
-    // Constant and without a destructor, so that reading it never allocates. By thread, for the test runner has others.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-}
-
-// SAFETY: each method hands its arguments unchanged to the system's allocator, which keeps the contract; counting
-// touches a thread-local number only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` came from `System` with this layout, for all others hand out nothing.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as for `dealloc`, and the caller's promise about `size` is the one that `System` asks for.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -52,20 +16,21 @@ const MOVER: Mac = Mac([2, 0, 0, 0, 0, 3]);
 fn allocations(switch: &mut Switch, steps: u32, frame: impl Fn(u32) -> (u32, Mac, Mac)) -> u64 {
     let mut bytes = [0u8; 1514];
     let mut out = Vec::with_capacity(8);
-    let before = ALLOCATIONS.get();
-    for step in 0..steps {
-        let (port, src, dst) = frame(step);
-        bytes[..6].copy_from_slice(&dst.0);
-        bytes[6..12].copy_from_slice(&src.0);
-        let now = Instant::from_secs(10) + Duration::from_millis(u64::from(step));
-        let frame = Frame::parse(Meta::PLAIN, &mut bytes).unwrap();
-        match switch.decide(PortId(port), &frame, now, &mut Unheard, &mut out) {
-            Ok(()) => out.iter().for_each(|port| switch.sent(*port, bytes.len())),
-            Err(reason) => assert_eq!(reason, DropReason::SameSegment),
+    let counted = measure(|| {
+        for step in 0..steps {
+            let (port, src, dst) = frame(step);
+            bytes[..6].copy_from_slice(&dst.0);
+            bytes[6..12].copy_from_slice(&src.0);
+            let now = Instant::from_secs(10) + Duration::from_millis(u64::from(step));
+            let frame = Frame::parse(Meta::PLAIN, &mut bytes).unwrap();
+            match switch.decide(PortId(port), &frame, now, &mut Unheard, &mut out) {
+                Ok(()) => out.iter().for_each(|port| switch.sent(*port, bytes.len())),
+                Err(reason) => assert_eq!(reason, DropReason::SameSegment),
+            }
+            switch.poll(now);
         }
-        switch.poll(now);
-    }
-    ALLOCATIONS.get() - before
+    });
+    counted.count_total
 }
 
 #[test]
@@ -109,13 +74,15 @@ fn coalescing_a_steady_stream_allocates_nothing() {
     frames.push(segment(B, 30, 0));
     let mut coalescer = Coalescer::new();
     let mut turns = |turns: usize| {
-        let (before, mut out) = (ALLOCATIONS.get(), 0);
-        for _ in 0..turns {
-            frames.iter_mut().for_each(|frame| coalescer.push(Meta::PLAIN, frame, &mut |_, _| out += 1));
-            coalescer.flush(&mut |_, _| out += 1);
-        }
+        let mut out = 0;
+        let counted = measure(|| {
+            for _ in 0..turns {
+                frames.iter_mut().for_each(|frame| coalescer.push(Meta::PLAIN, frame, &mut |_, _| out += 1));
+                coalescer.flush(&mut |_, _| out += 1);
+            }
+        });
         assert_eq!(out, 3 * turns, "two super-frames and the acknowledgement");
-        ALLOCATIONS.get() - before
+        counted.count_total
     };
     assert!(turns(1) > 0, "buffers are made at first use, or nothing is counted");
     assert_eq!(turns(1_000), 0);

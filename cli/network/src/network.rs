@@ -167,7 +167,8 @@ impl<H: Host> Network<H> {
         }
     }
 
-    /// The rest of the way of a frame that another thread's [`Forwarder`] found to be for the gateway.
+    /// The rest of the way of a frame that another thread's [`Forwarder`] found to be for the gateway. The container must
+    /// still be attached.
     #[expect(clippy::too_many_arguments, reason = "everything that one frame needs on its way")]
     pub fn handed(
         &mut self,
@@ -181,10 +182,11 @@ impl<H: Host> Network<H> {
         record: &mut impl FnMut(&[u8]),
     ) -> Verdict {
         let verdict = match Frame::parse(meta, bytes) {
-            // The container may have gone since.
-            _ if self.forwarder.counters(port).is_none() => Err(DropReason::UnknownPort),
             Ok(mut frame) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
-            Err(reason) => Err(reason),
+            Err(reason) => {
+                self.forwarder.dropped(port, reason);
+                Err(reason)
+            }
         };
         let verdict = verdict.unwrap_or_else(Verdict::Drop);
         concluded(verdict, journey);

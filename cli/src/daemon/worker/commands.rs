@@ -152,7 +152,7 @@ impl Worker {
             let state = lane.state();
             view(thread, lane.backend, state.turns, state.sleeps)
         });
-        std::iter::once(view(0, self.backend, self.turn_count, self.sleeps)).chain(others).collect()
+        std::iter::once(view(0, self.reader.backend(), self.turn_count, self.sleeps)).chain(others).collect()
     }
 
     fn reserve(&mut self, request: AttachRequest, now: Instant) -> Result<AttachOffer, Refusal> {

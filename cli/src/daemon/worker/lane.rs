@@ -72,12 +72,11 @@ impl Lane {
         parts: Vec<Part>,
         engine: Engine,
         inbox: Inbox,
-        backend: Backend,
         begin: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Lane> {
         let state = State { parts, orders: Vec::new(), listeners: Vec::new(), turns: 0, sleeps: 0, stop: false };
         let state = Arc::new(Mutex::new(state));
-        let (shared, waker) = (Arc::clone(&state), engine.reader.waker());
+        let (shared, waker, backend) = (Arc::clone(&state), engine.reader.waker(), engine.reader.backend());
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             begin();
             run(&shared, engine);

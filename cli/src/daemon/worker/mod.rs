@@ -35,7 +35,6 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, TryRecvError};
 use parking_lot::Mutex;
 use tapswitch_link::doorbell::Doorbell;
-use tapswitch_link::intake::Backend;
 use tapswitch_relay::{FlowId, Readiness};
 use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
 
@@ -89,7 +88,6 @@ struct Worker {
     lanes: Vec<Lane>,
     reader: Reader,
     reaper: Reaper,
-    backend: Backend,
     commands: Receiver<Command>,
     doorbell: Doorbell,
     clock: Clock,
@@ -289,17 +287,14 @@ impl Sink for Turn<'_> {
     #[inline]
     fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
         let lan = &mut self.networks[place.network];
-        if self.listeners.is_empty() {
-            lan.frame(place.port, meta, frame, self.now, &mut Unheard);
-            return;
+        if !self.listeners.is_empty()
+            && let Some(reply) = views::take_listener(self.listeners, place, frame)
+        {
+            let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
+            let verdict = lan.frame(place.port, meta, frame, self.now, &mut told.journey);
+            return answer(told, place, verdict, lan);
         }
-        let Some(reply) = views::take_listener(self.listeners, place, frame) else {
-            lan.frame(place.port, meta, frame, self.now, &mut Unheard);
-            return;
-        };
-        let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
-        let verdict = lan.frame(place.port, meta, frame, self.now, &mut told.journey);
-        answer(told, place, verdict, lan);
+        lan.frame(place.port, meta, frame, self.now, &mut Unheard);
     }
 
     fn bad(&mut self, place: Place, reason: DropReason) {

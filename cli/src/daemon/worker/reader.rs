@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mio::Registry;
 use tapswitch_link::Port;
-use tapswitch_link::intake::{Arrival, Intake};
+use tapswitch_link::intake::{Arrival, Backend, Intake};
 use tapswitch_link::poller::{Event, Token, Waker};
 use tapswitch_link::tap::Tap;
 use tapswitch_wire::coalesce::Coalescer;
@@ -46,6 +46,11 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(intake: Intake) -> Reader {
         Reader { intake, tokens: Vec::new(), coalescer: Coalescer::new() }
+    }
+
+    /// How it reads.
+    pub(super) fn backend(&self) -> Backend {
+        self.intake.backend()
     }
 
     pub(super) fn waker(&self) -> Waker {

@@ -27,8 +27,7 @@ use crate::daemon::{Io, Options};
 /// # Errors
 /// What could not be set up, for people: a lease file that cannot be written, a capture file that cannot be made.
 pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, JoinHandle<()>), String> {
-    let (intake, backend) = open_intake(options.io)?;
-    let reader = Reader::new(intake);
+    let reader = Reader::new(open_intake(options.io)?);
     let waker = reader.waker();
     let (tx, commands) = bounded(COMMANDS);
     // A wake-up that fails is one that is already under way.
@@ -47,13 +46,12 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
     let doorbell = Doorbell::new(reader.waker());
     let threads = options.workers.max(1);
     let lanes = (1..threads)
-        .map(|at| start_lane(at, options, backend, clock, &networks, &doorbell))
+        .map(|at| start_lane(at, options, reader.backend(), clock, &networks, &doorbell))
         .collect::<Result<Vec<_>, _>>()?;
     let mut worker = Worker {
         lanes,
         reader,
         reaper: Reaper::start().map_err(cannot_start)?,
-        backend,
         commands,
         doorbell,
         clock,
@@ -87,16 +85,14 @@ fn start_lane(
     networks: &[Lan],
     doorbell: &Doorbell,
 ) -> Result<Lane, String> {
-    let (intake, backend) = match Intake::new(backend, BUDGET) {
-        Ok(intake) => (intake, backend),
-        Err(_) => (Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?, Backend::Epoll),
-    };
+    // What the first thread could have, a further one may be refused for want of memory or descriptors.
+    let intake = Intake::new(backend, BUDGET).or_else(|_| Intake::new(Backend::Epoll, BUDGET)).map_err(cannot_poll)?;
     let (outbox, inbox) = channel(doorbell.ringer());
     let pace = Pace::new(options.poll, options.spin, options.workers);
     let engine = Engine { reader: Reader::new(intake), outbox, pace, clock };
     let parts = networks.iter().map(|lan| Part { forwarder: lan.network.forwarder(), taps: lan.taps.another() });
     let parts = parts.collect();
-    Lane::start(&format!("poll{at}"), parts, engine, inbox, backend, pinning(options, at)).map_err(cannot_start)
+    Lane::start(&format!("poll{at}"), parts, engine, inbox, pinning(options, at)).map_err(cannot_start)
 }
 
 fn cannot_start(error: std::io::Error) -> String {
@@ -108,19 +104,18 @@ fn cannot_poll(error: std::io::Error) -> String {
 }
 
 /// Opens what the first thread reads by; the others do as it does.
-fn open_intake(io: Io) -> Result<(Intake, Backend), String> {
+fn open_intake(io: Io) -> Result<Intake, String> {
     let uring = match io {
         // Measured: docs/performance.md.
         Io::Auto | Io::Epoll => None,
         Io::Uring => Some(Intake::new(Backend::Uring, BUDGET)),
     };
     match uring {
-        Some(Ok(intake)) => return Ok((intake, Backend::Uring)),
+        Some(Ok(intake)) => return Ok(intake),
         Some(Err(error)) => tracing::warn!("io_uring cannot be used here ({error}), so frames are read by epoll"),
         None => {}
     }
-    let intake = Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)?;
-    Ok((intake, Backend::Epoll))
+    Intake::new(Backend::Epoll, BUDGET).map_err(cannot_poll)
 }
 
 /// Keeps a thread on its CPU, if it was given one.
@@ -162,7 +157,6 @@ mod tests {
             assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
             open_intake(Io::Uring).unwrap()
         });
-        let (intake, backend) = thread.join().unwrap();
-        assert_eq!((intake.backend(), backend), (Backend::Epoll, Backend::Epoll));
+        assert_eq!(thread.join().unwrap().backend(), Backend::Epoll);
     }
 }
