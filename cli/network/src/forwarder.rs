@@ -218,6 +218,40 @@ mod tests {
         }
     }
 
+    /// Ports that take everything.
+    struct Taking;
+
+    impl Ports for Taking {
+        fn tx(&mut self, _port: PortId, _meta: &Meta, _frame: &[u8]) -> Result<(), DropReason> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_frame_on_its_way_through_allocates_nothing() {
+        let mut forwarder = Forwarder::new(1500, false);
+        (1..=6).map(PortId).for_each(|port| forwarder.add_port(port));
+        let mut frames = [Mac([0xff; 6]), Mac([2, 0, 0, 0, 0, 99]), Mac([2, 0, 0, 0, 0, 2])].map(super_frame);
+        let station = PortId(2);
+        let mut answer = super_frame(Mac([2, 0, 0, 0, 0, 1]));
+        answer.1[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+        let mut pass = |port, (meta, frame): &mut (Meta, Vec<u8>)| {
+            forwarder.rx(port, *meta, frame, Instant::ZERO, &mut Unheard, &mut Taking)
+        };
+        let learned = allocation_counter::measure(|| {
+            pass(PortId(1), &mut frames[0]).unwrap();
+            pass(station, &mut answer).unwrap();
+        });
+        assert!(learned.count_total > 0, "learning takes room, or nothing is counted");
+        assert_eq!(pass(PortId(1), &mut frames[2]), Ok(Hop::Ended(Verdict::Forward(station))));
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..1_000 {
+                frames.iter_mut().for_each(|frame| assert!(pass(PortId(1), frame).is_ok()));
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+    }
+
     fn super_frame(dst: Mac) -> (Meta, Vec<u8>) {
         let link = Link { src: Mac([2, 0, 0, 0, 0, 1]), dst };
         let ip = Ip { src: [10, 0, 0, 2].into(), dst: [10, 0, 0, 3].into(), ttl: 64, tos: 0, id: 0 };

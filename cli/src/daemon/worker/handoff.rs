@@ -279,6 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn handing_over_allocates_nothing_once_the_batches_have_grown() {
+        let (mut outbox, inbox) = pair();
+        let mut batch = Batch::default();
+        let mut turns = |turns: usize| {
+            let counted = allocation_counter::measure(|| {
+                for _ in 0..turns {
+                    for _ in 0..20 {
+                        push(&mut outbox, &[0; 1514]).unwrap();
+                    }
+                    outbox.send();
+                    inbox.take(&mut batch).unwrap();
+                    assert_eq!(batch.drain().count(), 20);
+                }
+            });
+            counted.count_total
+        };
+        assert!(turns(3) > 0, "batches grow, or nothing is counted");
+        assert_eq!(turns(1_000), 0);
+    }
+
+    #[test]
     fn owner_learns_that_the_thread_has_ended_after_it_got_everything() {
         let (mut outbox, inbox) = pair();
         outbox.gone(PLACE);
