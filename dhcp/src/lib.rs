@@ -48,9 +48,13 @@
 //! is never larger than the client accepts (option 57, 576 if it says nothing) or the MTU; options that do not fit go
 //! into `file` and `sname`, and at last are left out, the least wanted first. A client that renews an address which
 //! nobody holds keeps it, even if its lease is not on record.
+//!
+//! **The other end.** Where our router is itself a guest, on the LAN that its uplink leads to, [`client`] gets it an
+//! address and keeps it. It shares no state with the server; its theory stands there.
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod client;
 mod config;
 mod journal;
 mod lease;

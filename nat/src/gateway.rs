@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use tapswitch_wire::{
-    DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, Mac, Meta, Parsed, Stage, Step, Unheard, build,
+    DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, Stage, Step, Unheard, build,
 };
 
 use crate::IcmpError;
@@ -37,6 +37,26 @@ pub struct Config {
     pub verify_source: bool,
     /// Whether containers are kept from each other: then nothing is routed from the LAN back onto it.
     pub isolate: bool,
+    /// Subnets behind routers of the LAN, and those routers' addresses.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Subnets of other networks that packets may be passed to: see [`Outcome::Peer`].
+    pub peers: Vec<Peer>,
+    /// Whether what is addressed to us, or elsewhere, is a translator's first: this is the uplink's side. Then nothing is
+    /// routed here, and nothing but pings is answered to strangers.
+    pub translated: bool,
+    /// The one neighbour there is, on a link without addresses.
+    pub point_to_point: Option<Mac>,
+}
+
+/// Another network of the same router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its subnet.
+    pub subnet: Ipv4Net,
+    /// Its number.
+    pub network: usize,
+    /// The largest IP packet of its LAN, in bytes.
+    pub mtu: u16,
 }
 
 /// A service at the gateway's own address, answered by somebody else.
@@ -58,6 +78,10 @@ pub enum Outcome {
     /// To be relayed. The IP header is checked and the TTL decremented, the transport checksum not looked at. A packet
     /// for a service at our own address keeps its TTL.
     Uplink,
+    /// From the uplink, and the translator's to judge. The IP header is checked, the TTL is as it came.
+    Inbound,
+    /// To be passed to the gateway of this network. The TTL is decremented, and it fits the MTU there.
+    Peer(usize),
     /// It goes no further.
     Drop(DropReason),
 }
@@ -148,14 +172,71 @@ impl Gateway {
         journey: &mut impl Journey,
         out: &mut impl Emit,
     ) -> Result<(), DropReason> {
-        let mut frame = Frame::parse(*meta, frame)?;
-        if !self.lan.is_neighbour(next_hop) {
+        self.send_frame(&mut Frame::parse(*meta, frame)?, next_hop, now, journey, out)
+    }
+
+    /// As [`Gateway::send`], of a frame that was parsed already.
+    ///
+    /// # Errors
+    /// As [`Gateway::send`].
+    pub fn send_frame(
+        &mut self,
+        frame: &mut Frame<'_>,
+        next_hop: Ipv4Addr,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Result<(), DropReason> {
+        if self.config.point_to_point.is_none() && !self.lan.is_neighbour(next_hop) {
             return Err(DropReason::NoRoute);
         }
-        if self.is_above_mtu(&frame) {
+        if self.is_above_mtu(frame) {
             return Err(DropReason::AboveMtu);
         }
-        self.deliver(&mut frame, next_hop.into(), None, &mut Turn { now, journey, out })
+        self.deliver(frame, next_hop.into(), None, &mut Turn { now, journey, out })
+    }
+
+    /// The MAC address of a neighbour that was heard of within the last minute.
+    pub fn resolved(&self, ip: Ipv4Addr, now: Instant) -> Option<Mac> {
+        self.config.point_to_point.or_else(|| self.neighbours.reachable(ip.into(), now))
+    }
+
+    /// The next hop on this LAN towards an address: itself, or the router of the longest prefix; `None` if it is elsewhere.
+    pub fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
+        if self.lan.is_neighbour(dst) {
+            return Some(dst);
+        }
+        let routes = self.config.routes.iter().filter(|(prefix, _)| prefix.contains(&dst));
+        routes.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, hop)| *hop)
+    }
+
+    /// Whether a packet fits the LAN; a super-frame counts by its segments.
+    pub fn fits(&self, frame: &Frame<'_>) -> bool {
+        !self.is_above_mtu(frame)
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Answers what the translator found to be for our own address: a ping. All else is dropped in silence, so that
+    /// strangers learn nothing (RFC 5382 REQ-4 lets a translator do so).
+    pub fn handle_own(
+        &mut self,
+        frame: &mut Frame<'_>,
+        own: Ipv4Addr,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Outcome {
+        let Some(IpAddr::V4(src)) = frame.src_ip() else { return Outcome::Drop(DropReason::Filtered) };
+        let turn = &mut Turn { now, journey, out };
+        let outcome = match frame.parsed().l4 {
+            L4::Icmp if frame.parsed().fragment.is_none() => self.handle_echo(frame, own, src, turn),
+            _ => Err(DropReason::Filtered),
+        };
+        outcome.unwrap_or_else(Outcome::Drop)
     }
 
     /// Does what is due: asks again for silent neighbours, gives up on them, announces our address.
@@ -226,13 +307,7 @@ impl Gateway {
 
     /// Whether the packet, or a segment of it, does not fit the LAN.
     pub(crate) fn is_above_mtu(&self, frame: &Frame<'_>) -> bool {
-        let start = usize::from(frame.parsed().l3_start);
-        let len = match frame.meta().gso {
-            Some(_) => frame.meta().packet_len(start, frame.bytes()),
-            // Without the link's padding.
-            None => frame.packet().len(),
-        };
-        len > usize::from(self.config.mtu)
+        packet_len(frame) > usize::from(self.config.mtu)
     }
 
     /// Sends a frame to a neighbour, or lets a copy of it wait. `sender` is the station of the LAN that sent it.
@@ -243,7 +318,11 @@ impl Gateway {
         sender: Option<Mac>,
         turn: &mut Turn<'_, impl Journey, impl Emit>,
     ) -> Result<(), DropReason> {
-        let mac = match self.neighbours.lookup(hop, turn.now) {
+        let found = match self.config.point_to_point {
+            Some(mac) => Found::At(mac),
+            None => self.neighbours.lookup(hop, turn.now),
+        };
+        let mac = match found {
             Found::At(mac) => mac,
             Found::AtIfStill(mac) => {
                 turn.journey.note(|| Step::decided(Stage::Neighbour, format!("{hop} is stale: ask it again")));
@@ -304,6 +383,14 @@ impl Gateway {
     /// IP header of a packet of our own, sent with DF. Its identification tells nothing, as RFC 6864 4.1 lets it.
     pub(crate) fn ip_to(&self, dst: IpAddr, tos: u8) -> build::Ip {
         build::Ip { src: self.config.ip.into(), dst, ttl: crate::ipv4::OWN_TTL, tos, id: 0 }
+    }
+}
+
+/// The IP packet's length, or that of a super-frame's segments; without the link's padding.
+pub(crate) fn packet_len(frame: &Frame<'_>) -> usize {
+    match frame.meta().gso {
+        Some(_) => frame.meta().packet_len(usize::from(frame.parsed().l3_start), frame.bytes()),
+        None => frame.packet().len(),
     }
 }
 

@@ -6,7 +6,7 @@ use tapswitch_wire::{DropReason, Emit, Frame, Journey, L4, Stage, Step};
 
 use crate::IcmpError;
 use crate::address::Destination;
-use crate::gateway::{Gateway, Outcome, Service, Turn};
+use crate::gateway::{Gateway, Outcome, Service, Turn, packet_len};
 use crate::local::{DHCP_PORT, check_transport};
 
 /// Time to live of the gateway's own packets: the default that RFC 1700 recommends.
@@ -44,8 +44,9 @@ impl Gateway {
             return Ok(Outcome::Dhcp);
         }
         match destination {
+            _ if self.config.translated => Ok(Outcome::Inbound),
             Destination::Own => self.handle_local(frame, src, turn),
-            Destination::OnLink => self.route_back(frame, dst, turn),
+            Destination::OnLink => self.route_back(frame, dst, dst, turn),
             _ => self.route_out(frame, dst, turn),
         }
     }
@@ -67,35 +68,50 @@ impl Gateway {
         if !self.lan.is_single_host(src) {
             return Err(DropReason::BadSourceAddress);
         }
-        let outside = self.config.verify_source && !self.lan.subnet.contains(&src);
+        let is_ours = |ip| self.lan.subnet.contains(ip) || self.config.routes.iter().any(|(prefix, _)| prefix.contains(ip));
+        let outside = self.config.verify_source && !is_ours(&src);
         if outside || src == self.lan.ip { Err(DropReason::SpoofedSource) } else { Ok(()) }
     }
 
-    /// A packet from the LAN for the LAN, by a sender that does not know its neighbour is one.
+    /// A packet from the LAN for the LAN, by a sender that does not know its neighbour is one, or for a router of the LAN.
     fn route_back(
         &mut self,
         frame: &mut Frame<'_>,
         dst: Ipv4Addr,
+        hop: Ipv4Addr,
         turn: &mut Turn<'_, impl Journey, impl Emit>,
     ) -> Result<Outcome, DropReason> {
-        turn.journey.note(|| Step::decided(Stage::Route, format!("{dst} is on the LAN")));
+        turn.journey.note(|| match dst == hop {
+            true => Step::decided(Stage::Route, format!("{dst} is on the LAN")),
+            false => Step::decided(Stage::Route, format!("{dst} is reached via {hop} of the LAN")),
+        });
         if self.config.isolate {
             // The switch keeps isolated containers apart; the gateway must not be a way around it.
             return Err(self.refuse(frame, IcmpError::AdminProhibited, DropReason::Isolated, turn));
         }
         self.check_ttl(frame, turn)?;
-        if self.is_above_mtu(frame) {
-            let error = IcmpError::FragmentationNeeded { mtu: self.config.mtu };
-            let dont_fragment = frame.packet().get(6).is_some_and(|flags| flags & 0x40 != 0);
-            return Err(match dont_fragment {
-                true => self.refuse(frame, error, DropReason::AboveMtu, turn),
-                false => DropReason::AboveMtu,
-            });
-        }
+        self.check_mtu(frame, self.config.mtu, turn)?;
         self.pass_on(frame, turn);
         let sender = frame.src_mac();
-        self.deliver(frame, dst.into(), Some(sender), turn)?;
+        self.deliver(frame, hop.into(), Some(sender), turn)?;
         Ok(Outcome::Reply)
+    }
+
+    /// Refuses a packet that does not fit the next link. Only one that says so must not be fragmented is answered.
+    fn check_mtu(
+        &mut self,
+        frame: &Frame<'_>,
+        mtu: u16,
+        turn: &mut Turn<'_, impl Journey, impl Emit>,
+    ) -> Result<(), DropReason> {
+        if packet_len(frame) <= usize::from(mtu) {
+            return Ok(());
+        }
+        let dont_fragment = frame.packet().get(6).is_some_and(|flags| flags & 0x40 != 0);
+        Err(match dont_fragment {
+            true => self.refuse(frame, IcmpError::FragmentationNeeded { mtu }, DropReason::AboveMtu, turn),
+            false => DropReason::AboveMtu,
+        })
     }
 
     fn route_out(
@@ -104,6 +120,16 @@ impl Gateway {
         dst: Ipv4Addr,
         turn: &mut Turn<'_, impl Journey, impl Emit>,
     ) -> Result<Outcome, DropReason> {
+        if let Some(hop) = self.next_hop(dst) {
+            return self.route_back(frame, dst, hop, turn);
+        }
+        if let Some(peer) = self.config.peers.iter().find(|peer| peer.subnet.contains(&dst)).copied() {
+            turn.journey.note(|| Step::decided(Stage::Route, format!("{dst} is on another network that may be reached")));
+            self.check_ttl(frame, turn)?;
+            self.check_mtu(frame, peer.mtu, turn)?;
+            self.pass_on(frame, turn);
+            return Ok(Outcome::Peer(peer.network));
+        }
         if !self.config.uplink {
             turn.journey.note(|| Step::decided(Stage::Route, format!("{dst} is elsewhere, and there is no uplink")));
             return Err(self.refuse(frame, IcmpError::NetUnreachable, DropReason::NoRoute, turn));

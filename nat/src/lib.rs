@@ -68,6 +68,6 @@ mod local;
 mod neighbour;
 mod waiting;
 
-pub use gateway::{Config, Gateway, Outcome, Service};
+pub use gateway::{Config, Gateway, Outcome, Peer, Service};
 pub use icmp::IcmpError;
 pub use neighbour::{NeighbourState, NeighbourView};

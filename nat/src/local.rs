@@ -40,7 +40,7 @@ impl Gateway {
                     .note(|| Step::decided(Stage::Gateway, "for a service at our own address that the uplink answers"));
                 Ok(Outcome::Uplink)
             }
-            L4::Icmp => self.handle_echo(frame, src, turn),
+            L4::Icmp => self.handle_echo(frame, self.config.ip, src, turn),
             L4::Udp => {
                 check_transport(frame)?;
                 Err(self.refuse(frame, IcmpError::PortUnreachable, DropReason::NoSuchService, turn))
@@ -59,9 +59,10 @@ impl Gateway {
 
     /// Turns an echo request into its reply, in place. Every other message is ignored: no timestamp or mask reply (RFC
     /// 6918), no reaction to redirects or source quench.
-    fn handle_echo(
+    pub(crate) fn handle_echo(
         &mut self,
         frame: &mut Frame<'_>,
+        own: Ipv4Addr,
         src: Ipv4Addr,
         turn: &mut Turn<'_, impl Journey, impl Emit>,
     ) -> Result<Outcome, DropReason> {
@@ -76,7 +77,7 @@ impl Gateway {
         }
         turn.journey.note(|| Step::decided(Stage::Gateway, "answer the echo request"));
         frame.set_icmp_type(ECHO_REPLY);
-        frame.set_src_ip(self.config.ip.into());
+        frame.set_src_ip(own.into());
         frame.set_dst_ip(src.into());
         frame.set_ttl(OWN_TTL);
         let asker = frame.src_mac();

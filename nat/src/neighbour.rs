@@ -125,6 +125,11 @@ impl Neighbours {
         Found::AtIfStill(known.mac)
     }
 
+    /// The MAC address of a neighbour that is not stale.
+    pub(crate) fn reachable(&self, ip: IpAddr, now: Instant) -> Option<Mac> {
+        self.known.get(&ip).filter(|known| !known.is_stale(now)).map(|known| known.mac)
+    }
+
     /// Whether a packet of `len` bytes from `sender` may wait for `hop`.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
 //! Frames in, frames and journal lines out.
 
+mod client;
+mod client_lan;
+mod client_replies;
+mod client_world;
 mod clients;
 mod crash;
 mod messages;

@@ -190,6 +190,12 @@ impl Table {
         self.slots.iter().filter_map(|slot| slot.flow.as_ref())
     }
 
+    /// Each flow's number, in the order of [`Table::iter`].
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = FlowId> + '_ {
+        let taken = self.slots.iter().zip(0..).filter(|(slot, _)| slot.flow.is_some());
+        taken.map(|(slot, index)| FlowId { index, generation: slot.generation })
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = FlowId> + '_ {
         self.by_key.values().copied()
     }

@@ -73,7 +73,13 @@ reasons! {
     MulticastNotRouted, "multicast-not-routed", "Multicast and broadcast do not leave the network.";
     TtlExceeded, "ttl-exceeded", "The time to live ran out.";
     NoRoute, "no-route", "There is no way to the destination: the network has no uplink.";
-    FragmentNotSupported, "fragment-not-supported", "The uplink does not reassemble fragments yet.";
+    FragmentNotSupported, "fragment-not-supported", "Fragments are not taken here: by the gateway itself, or by the uplink `user`, which does not reassemble them yet.";
+    FragmentMalformed, "fragment-malformed", "The fragment's length is no multiple of eight, or it reaches past the largest packet.";
+    FragmentTooShort, "fragment-too-short", "The first fragment does not hold the transport header, or a later one overlaps it.";
+    FragmentDuplicate, "fragment-duplicate", "This part of the packet has come already.";
+    FragmentOverlap, "fragment-overlap", "Fragments of the packet overlap or contradict each other, so none of it is passed on any more.";
+    FragmentLimit, "fragment-limit", "Too many fragments are under way, from this sender or in all.";
+    FragmentExpired, "fragment-expired", "The other fragments of the packet did not come in time.";
     // Gateway: transport
     TransportMalformed, "transport-malformed", "The TCP, UDP or ICMP header is cut short or its lengths contradict the packet.";
     TransportBadChecksum, "transport-bad-checksum", "The checksum of TCP, UDP or ICMP is wrong.";
@@ -83,13 +89,23 @@ reasons! {
     IcmpRateLimited, "icmp-rate-limited", "An ICMP error was due, but this sender got too many already.";
     // DHCP
     DhcpMalformed, "dhcp-malformed", "The DHCP message is not well formed.";
-    DhcpIgnored, "dhcp-ignored", "The DHCP message is none that a server answers, or is for another server.";
+    DhcpIgnored, "dhcp-ignored", "The DHCP message is none that is answered here, or is for somebody else.";
     DhcpPoolExhausted, "dhcp-pool-exhausted", "No free address is left in the subnet.";
     DhcpLimit, "dhcp-limit", "This port holds as many leases as it may.";
     DhcpSpoofed, "dhcp-spoofed", "The hardware address in the DHCP message is not the sender's.";
     DhcpFromClient, "dhcp-from-client", "Only the gateway may send what a DHCP server sends.";
     // Uplink
     PolicyDenied, "policy-denied", "The destination is out of reach by policy: the host itself, its loopback, or a metadata address.";
+    UplinkDown, "uplink-down", "The uplink has no device or no address yet.";
+    InsideFromOutside, "inside-from-outside", "A packet from the uplink claims an address of the inside.";
+    Filtered, "filtered", "Nobody inside asked for this packet from outside, and no forward takes it.";
+    NoSuchSession, "no-such-session", "The ICMP error quotes a packet of no session.";
+    IcmpForged, "icmp-forged", "The ICMP error quotes what was never sent, or a path MTU that no path has.";
+    SessionLimit, "session-limit", "This container has as many sessions as it may have.";
+    SessionRate, "session-rate", "This container begins sessions faster than it may.";
+    SessionTableFull, "session-table-full", "The session table is full.";
+    PortLimit, "port-limit", "This container uses as many outside ports as it may.";
+    PortsExhausted, "ports-exhausted", "No outside port is free.";
     FlowLimit, "flow-limit", "This container, or the network, has as many flows as it may have.";
     HostNoPing, "host-no-ping", "The host lets this user send no pings.";
     HostSocketFailed, "host-socket-failed", "The host could not make a socket for the flow.";

@@ -245,6 +245,11 @@ fn checksum_offset(l4: L4) -> Option<usize> {
 }
 
 impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
+    /// The bytes, for the other setters of this crate.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Sets the destination MAC address.
     pub fn set_dst_mac(&mut self, mac: Mac) {
         self.bytes[..6].copy_from_slice(&mac.0);
@@ -274,6 +279,16 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
             }
             L3::Ipv6 => self.bytes[start + 7] = ttl,
             _ => {}
+        }
+    }
+
+    /// Sets the identification of an IPv4 packet; anything else is left alone.
+    pub fn set_ip_id(&mut self, id: u16) {
+        if self.parsed.l3 == L3::Ipv4 {
+            let start = usize::from(self.parsed.l3_start);
+            let old = [self.bytes[start + 4], self.bytes[start + 5]];
+            self.bytes[start + 4..start + 6].copy_from_slice(&id.to_be_bytes());
+            self.patch(start + 10, &old, &id.to_be_bytes());
         }
     }
 
@@ -395,7 +410,7 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
 
     /// Whether the transport header's own checksum is partial. A partial checksum of an inner header (a tunnel) says
     /// nothing of the outer one.
-    fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         matches!(self.meta.checksum, ChecksumState::Partial { start, .. } if start == self.parsed.l4_start)
     }
 
@@ -470,6 +485,28 @@ mod tests {
             assert_eq!((frame.decrement_ttl(), frame.ttl()), (63, 63));
             assert!(frame.ipv4_checksum_ok());
         }
+    }
+
+    #[test]
+    fn ip_4_the_identification_is_set_with_the_header_checksum_right() {
+        for (old, new) in [(0, 0xffff), (0xffff, 0), (0x1234, 0x1234), (1, 0x8000)] {
+            let mut bytes = echo(9, b"x");
+            let before = bytes.clone();
+            let mut frame = Frame::parse(Meta::PLAIN, &mut bytes).unwrap();
+            frame.set_ip_id(old);
+            assert!(frame.ipv4_checksum_ok());
+            frame.set_ip_id(new);
+            assert!(frame.ipv4_checksum_ok() && frame.transport_checksum_ok(), "{old:#x} to {new:#x}");
+            assert_eq!((&bytes[..18], &bytes[18..20]), (&before[..18], &new.to_be_bytes()[..]));
+            assert_eq!((&bytes[20..24], &bytes[26..]), (&before[20..24], &before[26..]), "nothing else is touched");
+        }
+        let mut arp = Vec::new();
+        let ip = Ipv4Addr::LOCALHOST;
+        let request = build::Arp { operation: 1, sha: Mac([2; 6]), spa: ip, tha: Mac([0; 6]), tpa: ip };
+        build::arp(&mut arp, build::Link { src: Mac([2; 6]), dst: Mac::BROADCAST }, request);
+        let before = arp.clone();
+        Frame::parse(Meta::PLAIN, &mut arp[..]).unwrap().set_ip_id(7);
+        assert_eq!(arp, before);
     }
 
     #[test]

@@ -24,11 +24,14 @@ pub mod build;
 pub mod checksum;
 pub mod coalesce;
 mod drop;
+pub mod fragment;
 mod frame;
 mod journey;
 mod meta;
 mod parse;
+mod quoted;
 mod render;
+mod rewrite;
 pub mod segment;
 mod time;
 
@@ -38,7 +41,9 @@ pub use frame::{Frame, FrameOf, FrameRef};
 pub use journey::{Journey, Kind, Recorded, Stage, Step, Unheard};
 pub use meta::{ChecksumState, Gso, GsoKind, Meta, VNET_HEADER_LEN};
 pub use parse::{Fragment, L3, L4, Parsed, Vlan, ethertype, protocol};
+pub use quoted::{Quoted, Unquotable};
 pub use render::render;
+pub use rewrite::{Endpoint, Rewrite};
 pub use time::Instant;
 
 use serde::Serialize;
@@ -57,6 +62,8 @@ pub struct PortId(pub u32);
 impl PortId {
     /// The port behind which the gateway of the network stands.
     pub const GATEWAY: PortId = PortId(0);
+    /// What a packet uplink brings comes from here. It is no port of the switch.
+    pub const UPLINK: PortId = PortId(u32::MAX);
 }
 
 impl std::fmt::Display for PortId {

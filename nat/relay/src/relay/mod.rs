@@ -362,6 +362,16 @@ impl<H: Host> Relay<H> {
         self.table.iter().map(view).collect()
     }
 
+    /// Ends the flows that `matches` says, at once. Nobody is told: what the container sends next finds no flow, and is
+    /// answered as such. Returns how many.
+    pub fn end_where(&mut self, now: Instant, matches: impl Fn(&FlowView) -> bool) -> usize {
+        let all: Vec<FlowId> = self.table.numbers().collect();
+        let ended = all.into_iter().zip(self.flows(now)).filter(|(_, flow)| matches(flow)).map(|(id, _)| id);
+        let ended: Vec<FlowId> = ended.collect();
+        ended.iter().for_each(|id| self.remove(*id, true));
+        ended.len()
+    }
+
     fn remove(&mut self, id: FlowId, reset: bool) {
         if self.table.remove(id).is_some() {
             self.host.close(id, reset);

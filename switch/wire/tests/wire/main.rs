@@ -2,12 +2,15 @@
 
 mod builders;
 mod coalesce;
+mod fragments;
 mod meta;
 mod mss;
 mod nonsense;
 mod oracle;
 mod packets;
 mod parser;
+mod quoted;
 mod render;
+mod rewrite;
 mod segments;
 mod setters;
