@@ -25,7 +25,8 @@ use tokio::time::timeout;
 
 use crate::api::{
     ATTACH_PROTOCOL, ArpView, AttachOffer, AttachRequest, AttachResult, AttachTap, DropView, ErrorBody, FdbView,
-    FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView, Version,
+    FlowFilter, FlowView, Flushed, JourneyView, LeaseView, NetworkView, PortView, PublishRequest, Published, Spec,
+    StatsView, UPLINK_PROTOCOL, UplinkDevice, UplinkOffer, UplinkResult, Version,
 };
 use crate::error::Error;
 
@@ -115,9 +116,33 @@ impl Client {
         self.list("leases", network)
     }
 
-    /// Flows through the uplinks, of one network or all.
-    pub fn flows(&mut self, network: Option<&str>) -> Result<Vec<FlowView>, Error> {
-        self.list("flows", network)
+    /// Flows through the uplinks.
+    pub fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<FlowView>, Error> {
+        self.get(&flows_path(filter))
+    }
+
+    /// Ends flows through the uplinks. Says how many.
+    pub fn flush(&mut self, filter: &FlowFilter) -> Result<u64, Error> {
+        let path = flows_path(filter);
+        let response = self.send(request(Method::DELETE, &path, Bytes::new())?)?;
+        self.read::<Flushed>(response, &path).map(|answer| answer.flushed)
+    }
+
+    /// Publishes ports of a container, until it ends. Says what is published by this.
+    pub fn publish(&mut self, name: &str, specs: &[Spec]) -> Result<Vec<Published>, Error> {
+        self.change_ports(name, "publish", specs)
+    }
+
+    /// Ends what of a container is published. Says what is published no longer.
+    pub fn unpublish(&mut self, name: &str, specs: &[Spec]) -> Result<Vec<Published>, Error> {
+        self.change_ports(name, "unpublish", specs)
+    }
+
+    fn change_ports(&mut self, name: &str, what: &str, specs: &[Spec]) -> Result<Vec<Published>, Error> {
+        let path = format!("/v1/ports/{}/{what}", encode(name));
+        let body = to_json(&PublishRequest { specs: specs.to_vec() })?;
+        let response = self.send(request(Method::POST, &path, body.into())?)?;
+        self.read(response, &path)
     }
 
     /// Drops by port and reason, of one network or all.
@@ -155,25 +180,52 @@ impl Client {
         wanted: &AttachRequest,
         make: impl FnOnce(&AttachOffer) -> Result<(AttachTap, Vec<OwnedFd>), Error>,
     ) -> Result<PortView, Error> {
-        let (begun, stream) = self.upgrade(wanted)?;
-        let mut lines = BufReader::new(begun.as_ref().chain(&stream));
-        let offer: AttachOffer = read_line(&mut lines)?;
-        let (tap, fds) = make(&offer)?;
-        let mut line = to_json(&tap)?;
-        line.push(b'\n');
-        let sent = pass::send_fds(stream.as_fd(), &line, &fds).map_err(lost)?;
-        (&stream).write_all(line.get(sent..).unwrap_or_default()).map_err(lost)?;
-        match read_line(&mut lines)? {
+        match self.hand_over("/v1/attach", ATTACH_PROTOCOL, to_json(wanted)?, make)? {
             AttachResult::Attached(port) => Ok(port),
             AttachResult::Refused(why) => Err(Error::Failed(why)),
         }
     }
 
-    /// Turns the connection into the stream of the hand-over; its first bytes may have been read already.
-    fn upgrade(&mut self, wanted: &AttachRequest) -> Result<(Bytes, UnixStream), Error> {
-        let mut request = request(Method::POST, "/v1/attach", to_json(wanted)?.into())?;
+    /// Gives a network the device of its uplink: asks which one it wants, has `open` open it, and hands it over.
+    ///
+    /// The connection is used up by this.
+    pub fn uplink(
+        mut self,
+        network: &str,
+        open: impl FnOnce(&UplinkOffer) -> Result<(UplinkDevice, OwnedFd), Error>,
+    ) -> Result<NetworkView, Error> {
+        let path = format!("/v1/networks/{}/uplink", encode(network));
+        let open = |offer: &UplinkOffer| open(offer).map(|(about, fd)| (about, vec![fd]));
+        match self.hand_over(&path, UPLINK_PROTOCOL, Vec::new(), open)? {
+            UplinkResult::Taken(network) => Ok(network),
+            UplinkResult::Refused(why) => Err(Error::Failed(why)),
+        }
+    }
+
+    /// Has `make` make what the daemon offers, and hands its descriptors over. Returns what the daemon made of them.
+    fn hand_over<O: DeserializeOwned, A: Serialize, R: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        protocol: &'static str,
+        body: Vec<u8>,
+        make: impl FnOnce(&O) -> Result<(A, Vec<OwnedFd>), Error>,
+    ) -> Result<R, Error> {
+        let (begun, stream) = self.upgrade(path, protocol, body)?;
+        let mut lines = BufReader::new(begun.as_ref().chain(&stream));
+        let offer: O = read_line(&mut lines)?;
+        let (about, fds) = make(&offer)?;
+        let mut line = to_json(&about)?;
+        line.push(b'\n');
+        let sent = pass::send_fds(stream.as_fd(), &line, &fds).map_err(lost)?;
+        (&stream).write_all(line.get(sent..).unwrap_or_default()).map_err(lost)?;
+        read_line(&mut lines)
+    }
+
+    /// Turns the connection into the stream of a hand-over; its first bytes may have been read already.
+    fn upgrade(&mut self, path: &str, protocol: &'static str, body: Vec<u8>) -> Result<(Bytes, UnixStream), Error> {
+        let mut request = request(Method::POST, path, body.into())?;
         request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static(ATTACH_PROTOCOL));
+        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static(protocol));
         let response = self.send(request)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(lost(format!("it answered {} instead of an offer", response.status())));
@@ -279,10 +331,12 @@ fn read_line<T: DeserializeOwned>(lines: &mut impl BufRead) -> Result<T, Error> 
     let mut line = Vec::new();
     lines.take(MAX_LINE).read_until(b'\n', &mut line).map_err(lost)?;
     if !line.ends_with(b"\n") {
-        return Err(lost("it hung up while a container was being attached"));
+        return Err(lost("it hung up in the middle of a hand-over"));
     }
     serde_json::from_slice(&line).map_err(|error| {
-        Error::failed(format!("cannot read what the daemon says while attaching: {error}; is it of another version?"))
+        Error::failed(format!(
+            "cannot read what the daemon says while a descriptor is handed over: {error}; is it of another version?"
+        ))
     })
 }
 
@@ -292,6 +346,21 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
 
 fn lost(why: impl fmt::Display) -> Error {
     Error::failed(format!("cannot talk to the daemon: {why}; see its messages, and try again"))
+}
+
+fn flows_path(filter: &FlowFilter) -> String {
+    let FlowFilter { network, container, address, port } = filter;
+    let named = |name: &str, value: Option<String>| value.map(|value| format!("{name}={}", encode(&value)));
+    let narrow: Vec<String> = [
+        named("network", network.clone()),
+        named("container", container.clone()),
+        named("address", address.map(|address| address.to_string())),
+        named("port", port.map(|port| port.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if narrow.is_empty() { "/v1/flows".into() } else { format!("/v1/flows?{}", narrow.join("&")) }
 }
 
 /// Percent-encodes a name for a path or a query (RFC 3986 2.3: only unreserved characters stay).

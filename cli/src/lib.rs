@@ -14,6 +14,7 @@
 //! | [`api`] | the JSON of the control API, and how a TAP is handed over |
 //! | [`args`] | the command line, parsed but not judged |
 //! | [`config`] | what the networks shall be: a file or options in, checked [`config::NetworkPlan`]s out |
+//! | [`publish`] | published ports: how they are written and shown |
 //! | [`daemon`] | the control thread and the poll thread |
 //! | [`client`] | the API from the other side |
 //! | [`commands`] | one module per verb |
@@ -30,6 +31,7 @@ pub(crate) mod container;
 pub mod daemon;
 pub mod error;
 pub(crate) mod output;
+pub mod publish;
 pub mod threads;
 
 use std::ffi::OsString;

@@ -41,6 +41,14 @@ fn exit_codes_tell_usage_failure_and_absence_apart() {
         (&["up", "--mtu", "9"], 2, "--mtu: mtu 9 is out of range"),
         (&["up", "/nonexistent.toml"], 1, "cannot read the networks from /nonexistent.toml"),
         (&["attach", "no-such-netns"], 1, "no-such-netns"),
+        (&["up", "--uplink", "wifi"], 2, "--uplink: uplink 'wifi' is unknown"),
+        (&["up", "--uplink", "tun:ts0"], 2, "set uplink_ip"),
+        (&["up", "--no-nat"], 2, "--no-nat: this is for the uplinks nat:IFACE and tun:NAME"),
+        (&["publish", "web", "8080-8081:80"], 2, "ranges of equal length"),
+        (&["show", "ports", "--port", "80"], 2, "for `tapswitch show flows`"),
+        (&["publish", "web", "8080:80"], 3, "no daemon listens on"),
+        (&["flush", "flows"], 3, "no daemon listens on"),
+        (&["network", "uplink", "default"], 3, "no daemon listens on"),
         (&["ls"], 3, "start one with `tapswitch up`"),
         (&["show", "flows"], 3, "no daemon listens on"),
     ] {
@@ -91,6 +99,41 @@ fn a_daemon_says_when_it_is_ready_and_leaves_nothing_behind() {
         assert!(status.success(), "{status}: {log}");
         assert!(!socket(home.path()).exists(), "the socket file was left behind: {log}");
     }
+}
+
+#[test]
+fn a_network_waits_for_an_uplink_that_nobody_can_open() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("lan.toml");
+    // No interface is called like this.
+    let networks =
+        "[[network]]\nsubnet = '10.9.7.0/24'\nuplink = 'nat:ts-nowhere-0'\nroutes = ['10.8.0.0/16 via 10.9.7.5']\n";
+    std::fs::write(&file, networks).unwrap();
+    let mut up = command(home.path(), &["up", "--json"]);
+    up.arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut daemon = Running(up.spawn().unwrap());
+    let mut ready = String::new();
+    BufReader::new(daemon.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&ready).expect("one line of JSON");
+    assert_eq!(ready["networks"][0]["uplink"], "nat:ts-nowhere-0");
+
+    let network = tapswitch(home.path(), &["network", "inspect", "default", "--json"]);
+    let network: serde_json::Value = serde_json::from_slice(&network.stdout).expect("a network in JSON");
+    assert_eq!(network["uplink_device"]["state"], "waiting-for-device");
+    assert_eq!(network["uplink_device"]["nat"]["udp_timeout"], 300);
+    assert_eq!(network["routes"][0], "10.8.0.0/16 via 10.9.7.5");
+    let given = tapswitch(home.path(), &["network", "uplink", "default"]);
+    assert_eq!(given.status.code(), Some(1), "{given:?}");
+    assert!(text(&given.stderr).contains("ts-nowhere-0"), "{given:?}");
+    let unknown = tapswitch(home.path(), &["network", "uplink", "nowhere"]);
+    assert!(text(&unknown.stderr).contains("there is no network 'nowhere'"), "{unknown:?}");
+
+    kill(Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert!(daemon.0.wait().unwrap().success());
+    let mut log = String::new();
+    daemon.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("network default waits for its uplink nat:ts-nowhere-0"), "{log}");
+    assert!(log.contains("tapswitch network uplink default"), "{log}");
 }
 
 fn tapswitch(home: &Path, arguments: &[&str]) -> Output {

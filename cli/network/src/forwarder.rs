@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tapswitch_conntrack::Realm;
 use tapswitch_switch::{self as switch, PortConfig, PortCounters, Switch};
 use tapswitch_wire::{
-    DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Meta, Parsed, PortId, Stage, Step, Verdict, render,
+    DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, PortId, Stage, Step, Verdict, render,
 };
 
+use crate::fast::Fast;
 use crate::lan::{Ports, deliver};
 
 /// UDP ports of DHCP servers and clients.
@@ -39,25 +41,55 @@ pub enum Share {
 pub struct Forwarder {
     pub(crate) switch: Switch,
     port_config: PortConfig,
-    targets: Vec<PortId>,
+    pub(crate) targets: Vec<PortId>,
+    pub(crate) fast: Option<Fast>,
+    /// The port by which the switch is joined to a LAN of others, whose DHCP servers may speak.
+    trusted: Option<PortId>,
 }
 
 impl Forwarder {
-    pub(crate) fn new(mtu: u16, isolated: bool) -> Forwarder {
+    /// `bridged`: there is no gateway, as where a LAN has its own.
+    pub(crate) fn new(mtu: u16, isolated: bool, bridged: bool) -> Forwarder {
         let mut switch = Switch::new(switch::Config::default());
-        switch.add_port(PortId::GATEWAY, PortConfig { mtu, isolated: false });
-        Forwarder { switch, port_config: PortConfig { mtu, isolated }, targets: Vec::new() }
+        if !bridged {
+            switch.add_port(PortId::GATEWAY, PortConfig { mtu, isolated: false });
+        }
+        let port_config = PortConfig { mtu, isolated };
+        Forwarder { switch, port_config, targets: Vec::new(), fast: None, trusted: None }
     }
 
     /// One more, for another thread, with the ports that this one has.
     pub(crate) fn another(&self) -> Forwarder {
         let fdb = Arc::clone(self.switch.shared_fdb());
         let mut switch = Switch::with_fdb(switch::Config::default(), fdb);
-        switch.add_port(PortId::GATEWAY, PortConfig { isolated: false, ..self.port_config });
-        for port in self.switch.ports() {
-            switch.add_port(port, self.port_config);
+        if self.switch.counters(PortId::GATEWAY).is_some() {
+            switch.add_port(PortId::GATEWAY, PortConfig { isolated: false, ..self.port_config });
         }
-        Forwarder { switch, port_config: self.port_config, targets: Vec::new() }
+        for port in self.switch.ports() {
+            let isolated = self.port_config.isolated && self.trusted != Some(port);
+            switch.add_port(port, PortConfig { isolated, ..self.port_config });
+        }
+        Forwarder {
+            switch,
+            port_config: self.port_config,
+            targets: Vec::new(),
+            fast: self.fast.clone(),
+            trusted: self.trusted,
+        }
+    }
+
+    /// Attaches the port by which the switch is joined to a LAN of others. What comes from there is trusted as the LAN's
+    /// own, so its DHCP servers may answer, and it is isolated from nobody.
+    pub fn join_lan(&mut self, port: PortId) {
+        self.trusted = Some(port);
+        self.switch.add_port(port, PortConfig { isolated: false, ..self.port_config });
+    }
+
+    /// The device of the packet uplink came, with this MAC address, or went.
+    pub fn set_uplink(&mut self, mac: Option<Mac>) {
+        if let Some(fast) = &mut self.fast {
+            fast.set_outside(mac);
+        }
     }
 
     /// Attaches a container.
@@ -100,8 +132,23 @@ impl Forwarder {
         ports: &mut impl Ports,
     ) -> Result<Hop, DropReason> {
         arrived(port, meta, bytes, journey);
-        let frame = self.parse(port, meta, bytes, journey)?;
-        self.forward(port, &frame, now, journey, ports)
+        let mut frame = self.parse(port, meta, bytes, journey)?;
+        self.forward(port, &mut frame, now, journey, ports)
+    }
+
+    /// Takes a frame that the uplink's device brought, if it is of an established session. `None`: it is as it came, and
+    /// the owner's.
+    #[inline]
+    pub fn from_uplink(
+        &mut self,
+        meta: Meta,
+        bytes: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Option<Result<Verdict, DropReason>> {
+        let mut frame = Frame::parse(meta, bytes).ok()?;
+        self.pass(Realm::Outside, &mut frame, now, journey, ports)
     }
 
     /// Reads the headers, and refuses what no container may send.
@@ -113,7 +160,7 @@ impl Forwarder {
         journey: &mut impl Journey,
     ) -> Result<Frame<'a>, DropReason> {
         let parsed = match Frame::parse(meta, bytes) {
-            Ok(frame) if is_rogue_dhcp(&frame) => Err(DropReason::DhcpFromClient),
+            Ok(frame) if self.trusted != Some(port) && is_rogue_dhcp(&frame) => Err(DropReason::DhcpFromClient),
             parsed => parsed,
         };
         match parsed {
@@ -132,14 +179,21 @@ impl Forwarder {
     pub(crate) fn forward(
         &mut self,
         port: PortId,
-        frame: &Frame<'_>,
+        frame: &mut Frame<'_>,
         now: Instant,
         journey: &mut impl Journey,
         ports: &mut impl Ports,
     ) -> Result<Hop, DropReason> {
         self.switch.decide(port, frame, now, journey, &mut self.targets)?;
         match self.targets[..] {
-            [PortId::GATEWAY] => Ok(Hop::Gateway(Share::Alone)),
+            [PortId::GATEWAY] => match self.pass(Realm::Inside, frame, now, journey, ports) {
+                None => Ok(Hop::Gateway(Share::Alone)),
+                Some(Ok(verdict)) => Ok(Hop::Ended(verdict)),
+                Some(Err(reason)) => {
+                    self.switch.dropped(port, reason);
+                    Err(reason)
+                }
+            },
             [to] => {
                 deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes())?;
                 Ok(Hop::Ended(Verdict::Forward(to)))
@@ -229,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_frame_on_its_way_through_allocates_nothing() {
-        let mut forwarder = Forwarder::new(1500, false);
+        let mut forwarder = Forwarder::new(1500, false, false);
         (1..=6).map(PortId).for_each(|port| forwarder.add_port(port));
         let mut frames = [Mac([0xff; 6]), Mac([2, 0, 0, 0, 0, 99]), Mac([2, 0, 0, 0, 0, 2])].map(super_frame);
         let station = PortId(2);
@@ -264,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_flooded_super_frame_is_lent_to_every_port_and_a_stuck_port_loses_only_its_own() {
-        let mut forwarder = Forwarder::new(1500, false);
+        let mut forwarder = Forwarder::new(1500, false, false);
         let ports: Vec<_> = (1..=6).map(PortId).collect();
         ports.iter().for_each(|port| forwarder.add_port(*port));
         for dst in [Mac([0xff; 6]), Mac([1, 0, 0x5e, 1, 2, 3]), Mac([2, 0, 0, 0, 0, 99])] {

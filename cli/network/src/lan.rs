@@ -10,6 +10,15 @@ pub trait Ports {
     /// # Errors
     /// Why it could not be sent. It is not tried again.
     fn tx(&mut self, port: PortId, meta: &Meta, frame: &[u8]) -> Result<(), DropReason>;
+
+    /// Sends one frame by the device of a packet uplink.
+    ///
+    /// # Errors
+    /// As [`Ports::tx`]; [`DropReason::UplinkDown`] if there is none.
+    fn tx_uplink(&mut self, meta: &Meta, frame: &[u8]) -> Result<(), DropReason> {
+        let _ = (meta, frame);
+        Err(DropReason::UplinkDown)
+    }
 }
 
 /// Sends a frame by one port and counts it there.

@@ -28,10 +28,13 @@
 //! counts at the place; a flooded frame that does not concern the gateway is no drop.
 #![forbid(unsafe_code)]
 
+mod fast;
 mod forwarder;
 mod lan;
 mod network;
+mod packet;
 
 pub use forwarder::{Forwarder, Hop, Share};
 pub use lan::Ports;
-pub use network::{Config, Network, Uplink};
+pub use network::{Config, Crossing, Network, Uplink};
+pub use packet::{Addressing, PacketUplink, PacketView};

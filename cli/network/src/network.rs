@@ -1,26 +1,37 @@
 //! The pipeline.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use tapswitch_conntrack::{Conntrack, Realm};
 use tapswitch_dhcp as dhcp;
 use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Service};
 use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
-use tapswitch_switch::{FdbEntry, PortCounters};
-use tapswitch_wire::{DropCounters, DropReason, Frame, Instant, Journey, Mac, Meta, PortId, Stage, Step, Verdict};
+use tapswitch_switch::{FdbEntry, PortCounters, Switch};
+use tapswitch_wire::{
+    DropCounters, DropReason, Frame, Instant, Journey, L3, Mac, Meta, PortId, Stage, Step, Unheard, Verdict,
+};
 
+use crate::fast::Fast;
 use crate::forwarder::{Forwarder, Hop, Share, arrived};
 use crate::lan::{Lan, Ports};
+use crate::packet::{Packet, PacketUplink, PacketView, arp_sender};
 
 /// The way out.
-pub struct Uplink<H> {
-    /// Where containers may go.
-    pub policy: Policy,
-    /// How many flows there may be.
-    pub limits: Limits,
-    /// The host's sockets.
-    pub host: H,
+pub enum Uplink<H> {
+    /// Each flow becomes a socket of the host.
+    User {
+        /// Where containers may go.
+        policy: Policy,
+        /// How many flows there may be.
+        limits: Limits,
+        /// The host's sockets.
+        host: H,
+    },
+    /// Packets leave by an interface of our own.
+    Packet(Box<PacketUplink>),
 }
 
 /// What a network is told.
@@ -36,10 +47,16 @@ pub struct Config {
     pub isolate: bool,
     /// How long a DHCP lease lasts.
     pub lease_time: Duration,
-    /// Whether the gateway answers DNS questions, so that DHCP says so.
-    pub dns: bool,
+    /// Whom DHCP clients are told to ask for names.
+    pub dns: Vec<Ipv4Addr>,
     /// Domains that DHCP clients are told to append.
     pub search: Vec<String>,
+    /// Whether it is joined to a LAN that has its own router and address service: then there is no gateway here.
+    pub bridged: bool,
+    /// Subnets behind routers of the LAN, and those routers' addresses.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Other networks that packets may be passed to.
+    pub peers: Vec<nat::Peer>,
 }
 
 impl Config {
@@ -56,20 +73,73 @@ pub struct Network<H> {
     gateway: Gateway,
     dhcp: dhcp::Server,
     relay: Option<Relay<H>>,
+    packet: Option<Box<Packet>>,
+    /// Packets for other networks.
+    crossing: Vec<Crossing>,
     /// Scratch space: where a frame of the gateway goes.
     lan_targets: Vec<PortId>,
+}
+
+/// A packet that one network passes to another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crossing {
+    /// The other network's number.
+    pub network: usize,
+    /// What is known of it.
+    pub meta: Meta,
+    /// The whole frame; its MAC addresses mean nothing there.
+    pub frame: Vec<u8>,
+}
+
+/// Packets that may wait to be passed to other networks; more are dropped.
+const MAX_CROSSING: usize = 1024;
+
+/// A network's own side, as its uplink sees it.
+pub(crate) struct Inside<'a, P> {
+    gateway: &'a mut Gateway,
+    switch: &'a mut Switch,
+    ports: &'a mut P,
+    targets: &'a mut Vec<PortId>,
+    now: Instant,
+}
+
+impl<P: Ports> Inside<'_, P> {
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(crate) fn ports(&mut self) -> &mut P {
+        self.ports
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        self.gateway
+    }
+
+    /// The gateway, and the LAN that it sends to.
+    pub(crate) fn parts(&mut self) -> (&mut Gateway, Lan<'_, P>) {
+        let lan = Lan { switch: self.switch, ports: self.ports, targets: self.targets, now: self.now };
+        (self.gateway, lan)
+    }
 }
 
 impl<H: Host> Network<H> {
     /// A network without containers. `wall` is UNIX time in seconds at `now`, `secret` seeds what must not be guessed.
     pub fn new(config: Config, uplink: Option<Uplink<H>>, secret: u64, now: Instant, wall: u64) -> Network<H> {
         let mac = config.gateway_mac();
-        let mut forwarder = Forwarder::new(config.mtu, config.isolate);
-        forwarder.switch.pin(mac, PortId::GATEWAY);
-        let relay = uplink.map(|uplink| {
-            let relay = relay::Config { mac, mtu: config.mtu, policy: uplink.policy, limits: uplink.limits };
-            Relay::new(relay, uplink.host)
-        });
+        let mut forwarder = Forwarder::new(config.mtu, config.isolate, config.bridged);
+        if !config.bridged {
+            forwarder.switch.pin(mac, PortId::GATEWAY);
+        }
+        let has_uplink = uplink.is_some();
+        let (relay, told) = match uplink {
+            Some(Uplink::User { policy, limits, host }) => {
+                let relay = relay::Config { mac, mtu: config.mtu, policy, limits };
+                (Some(Relay::new(relay, host)), None)
+            }
+            Some(Uplink::Packet(told)) => (None, Some(told)),
+            None => (None, None),
+        };
         let mut services = vec![Service::Dhcp];
         if let Some(relay) = &relay {
             services.extend(relay.served_ports().map(Service::Port));
@@ -79,19 +149,25 @@ impl<H: Host> Network<H> {
             ip: config.gateway,
             subnet: config.subnet,
             mtu: config.mtu,
-            uplink: relay.is_some(),
+            uplink: has_uplink,
             services,
             verify_source: true,
             isolate: config.isolate,
+            routes: config.routes.clone(),
+            peers: config.peers.clone(),
+            translated: false,
+            point_to_point: None,
         };
+        let packet = told.map(|told| Box::new(Packet::new(*told, &gateway, secret.rotate_left(23))));
+        forwarder.fast = packet.as_ref().map(|packet| Fast::new(Arc::clone(packet.conntrack()), mac));
         let dhcp = dhcp::Config {
             lease_time: config.lease_time,
             max_lease_time: config.lease_time.max(Duration::from_secs(24 * 3600)),
             mtu: config.mtu,
-            dns: if config.dns { vec![config.gateway] } else { Vec::new() },
+            dns: config.dns.clone(),
             search: config.search.clone(),
             // A network without a way out has no router to speak of.
-            routers: if relay.is_some() { vec![config.gateway] } else { Vec::new() },
+            routers: if has_uplink || !config.peers.is_empty() { vec![config.gateway] } else { Vec::new() },
             ..dhcp::Config::new(config.subnet, config.gateway, mac)
         };
         Network {
@@ -99,6 +175,8 @@ impl<H: Host> Network<H> {
             gateway: Gateway::new(gateway, secret),
             dhcp: dhcp::Server::new(dhcp, now, wall),
             relay,
+            packet,
+            crossing: Vec::new(),
             config,
             lan_targets: Vec::new(),
         }
@@ -121,8 +199,14 @@ impl<H: Host> Network<H> {
         if let Some(relay) = &mut self.relay {
             relay.port_gone(port);
         }
+        if let Some(packet) = &mut self.packet {
+            packet.port_gone(port.0, now);
+        }
         if let Some(ip) = ip {
             self.gateway.forget(ip);
+            if let Some(packet) = &self.packet {
+                packet.conntrack().forget_hop(Realm::Inside, ip);
+            }
         }
     }
 
@@ -161,7 +245,7 @@ impl<H: Host> Network<H> {
         record: &mut impl FnMut(&[u8]),
     ) -> Result<Verdict, DropReason> {
         let mut frame = self.forwarder.parse(port, meta, bytes, journey)?;
-        match self.forwarder.forward(port, &frame, now, journey, ports)? {
+        match self.forwarder.forward(port, &mut frame, now, journey, ports)? {
             Hop::Ended(verdict) => Ok(verdict),
             Hop::Gateway(share) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
         }
@@ -239,6 +323,12 @@ impl<H: Host> Network<H> {
         record: &mut impl FnMut(&[u8]),
     ) -> Verdict {
         self.forwarder.switch.sent(PortId::GATEWAY, frame.bytes().len());
+        if let Some(packet) = &self.packet
+            && frame.parsed().l3 == L3::Arp
+            && let Some(sender) = arp_sender(frame)
+        {
+            packet.conntrack().forget_hop(Realm::Inside, sender);
+        }
         let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
         match self.gateway.handle(frame, now, journey, &mut lan) {
             Outcome::Reply => Verdict::Reply,
@@ -246,7 +336,20 @@ impl<H: Host> Network<H> {
                 Ok(()) => Verdict::Reply,
                 Err(reason) => Verdict::Drop(reason),
             },
+            Outcome::Inbound => Verdict::Drop(DropReason::NoRoute),
+            Outcome::Peer(network) => {
+                if self.crossing.len() >= MAX_CROSSING {
+                    return Verdict::Drop(DropReason::GatewayBusy);
+                }
+                self.crossing.push(Crossing { network, meta: *frame.meta(), frame: frame.bytes().to_vec() });
+                Verdict::Relay
+            }
             Outcome::Uplink => {
+                if let Some(packet) = &mut self.packet {
+                    let Lan { switch, ports, targets, now } = lan;
+                    let mut inside = Inside { gateway: &mut self.gateway, switch, ports, targets, now };
+                    return packet.outbound(port, frame, &mut inside, journey).unwrap_or_else(Verdict::Drop);
+                }
                 let Some(relay) = &mut self.relay else { return Verdict::Drop(DropReason::NoRoute) };
                 match relay.handle(port, frame, now, journey, &mut lan) {
                     Ok(()) => Verdict::Relay,
@@ -286,6 +389,12 @@ impl<H: Host> Network<H> {
         if is_due(self.gateway.deadline()) {
             self.gateway.poll(now, &mut lan);
         }
+        if let Some(packet) = &mut self.packet
+            && (packet.is_busy() || is_due(packet.deadline()))
+        {
+            let Lan { switch, ports, targets, now } = &mut lan;
+            packet.poll(&mut Inside { gateway: &mut self.gateway, switch, ports: *ports, targets, now: *now });
+        }
         if let Some(relay) = &mut self.relay
             && (relay.is_busy() || is_due(relay.deadline()))
         {
@@ -296,15 +405,117 @@ impl<H: Host> Network<H> {
     /// Whether something is left to be sent this very moment.
     pub fn is_busy(&self) -> bool {
         self.relay.as_ref().is_some_and(Relay::is_busy)
+            || !self.crossing.is_empty()
+            || self.packet.as_ref().is_some_and(|packet| packet.is_busy())
     }
 
     /// When [`Network::poll`] has something to do although nothing comes.
     pub fn deadline(&self) -> Option<Instant> {
         let relay = self.relay.as_ref().and_then(Relay::deadline);
-        [self.forwarder.switch.deadline(), self.dhcp.deadline(), self.gateway.deadline(), relay]
+        let packet = self.packet.as_ref().and_then(|packet| packet.deadline());
+        [self.forwarder.switch.deadline(), self.dhcp.deadline(), self.gateway.deadline(), relay, packet]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// The device of the packet uplink is there. Its MAC address is ours; `peer` is the other end's on a link without
+    /// addresses, as a TUN device is one.
+    pub fn uplink_up(&mut self, mac: Mac, peer: Option<Mac>, now: Instant) {
+        if let Some(packet) = &mut self.packet {
+            packet.up(mac, peer, now);
+            self.forwarder.set_uplink(Some(mac));
+        }
+    }
+
+    /// The device of the packet uplink has gone.
+    pub fn uplink_down(&mut self, now: Instant) {
+        if let Some(packet) = &mut self.packet {
+            packet.down(now);
+            self.forwarder.set_uplink(None);
+        }
+    }
+
+    /// Before the end: gives back what the uplink was lent.
+    pub fn release(&mut self, ports: &mut impl Ports) {
+        if let Some(packet) = &mut self.packet {
+            packet.release(ports);
+        }
+    }
+
+    /// Takes one frame that the uplink's device brought, all the way.
+    pub fn uplink_rx(
+        &mut self,
+        meta: Meta,
+        bytes: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Verdict {
+        arrived(PortId::UPLINK, meta, bytes, journey);
+        let verdict = match self.forwarder.from_uplink(meta, bytes, now, journey, ports) {
+            Some(passed) => passed,
+            None => {
+                let Some(packet) = &mut self.packet else { return Verdict::Drop(DropReason::UplinkDown) };
+                let (switch, targets) = (&mut self.forwarder.switch, &mut self.lan_targets);
+                let mut inside = Inside { gateway: &mut self.gateway, switch, ports, targets, now };
+                packet.rx(meta, bytes, &mut inside, journey)
+            }
+        };
+        let verdict = verdict.unwrap_or_else(|reason| {
+            self.uplink_dropped(reason);
+            Verdict::Drop(reason)
+        });
+        concluded(verdict, journey);
+        verdict
+    }
+
+    /// Counts a drop of what came from, or should have left by, the packet uplink.
+    pub fn uplink_dropped(&mut self, reason: DropReason) {
+        if let Some(packet) = &mut self.packet {
+            packet.count_drop(reason);
+        }
+    }
+
+    /// Packets for other networks, in the order they came. Nothing is left here.
+    pub fn take_crossing(&mut self) -> Vec<Crossing> {
+        std::mem::take(&mut self.crossing)
+    }
+
+    /// Takes a packet that another network passes on.
+    pub fn cross(&mut self, crossing: &mut Crossing, now: Instant, ports: &mut impl Ports) {
+        let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
+        let sent = Frame::parse(crossing.meta, &mut crossing.frame[..]).and_then(|mut frame| {
+            let hop = match frame.dst_ip() {
+                Some(std::net::IpAddr::V4(dst)) => self.gateway.next_hop(dst),
+                _ => None,
+            };
+            let hop = hop.ok_or(DropReason::NoRoute)?;
+            self.gateway.send_frame(&mut frame, hop, now, &mut Unheard, &mut lan)
+        });
+        if let Err(reason) = sent {
+            self.forwarder.dropped(PortId::GATEWAY, reason);
+        }
+    }
+
+    /// The sessions of the packet uplink; none if the uplink is of another kind.
+    pub fn conntrack(&self) -> Option<&Arc<Conntrack>> {
+        self.packet.as_ref().map(|packet| packet.conntrack())
+    }
+
+    /// What is known of the packet uplink.
+    pub fn packet(&self) -> Option<PacketView> {
+        self.packet.as_ref().map(|packet| packet.view())
+    }
+
+    /// Joins the switch to a LAN by this port: see [`Forwarder::join_lan`].
+    pub fn join_lan(&mut self, port: PortId) {
+        self.forwarder.join_lan(port);
+    }
+
+    /// The port by which a LAN was joined has gone.
+    pub fn leave_lan(&mut self, port: PortId) {
+        self.forwarder.switch.remove_port(port);
     }
 
     /// Says to the LAN where the gateway is.
@@ -329,7 +540,9 @@ impl<H: Host> Network<H> {
 
     /// The gateway's neighbours.
     pub fn neighbours(&self, now: Instant) -> Vec<NeighbourView> {
-        self.gateway.neighbours(now)
+        let mut all = self.gateway.neighbours(now);
+        all.extend(self.packet.iter().flat_map(|packet| packet.neighbours(now)));
+        all
     }
 
     /// Flows through the uplink.
@@ -337,9 +550,15 @@ impl<H: Host> Network<H> {
         self.relay.as_ref().map(|relay| relay.flows(now)).unwrap_or_default()
     }
 
+    /// Ends flows that are sockets of the host. Returns how many.
+    pub fn end_flows(&mut self, now: Instant, matches: impl Fn(&FlowView) -> bool) -> usize {
+        self.relay.as_mut().map_or(0, |relay| relay.end_where(now, matches))
+    }
+
     /// Number of flows through the uplink.
     pub fn flow_count(&self) -> usize {
-        self.relay.as_ref().map_or(0, Relay::len)
+        let sessions = self.packet.as_ref().map_or(0, |packet| packet.conntrack().len());
+        self.relay.as_ref().map_or(sessions, Relay::len)
     }
 
     /// The host's side of the uplink.
@@ -359,6 +578,9 @@ impl<H: Host> Network<H> {
         drops.add(self.forwarder.switch.stray_drops());
         if let Some(relay) = &self.relay {
             drops.add(relay.drops());
+        }
+        if let Some(packet) = &self.packet {
+            drops.add(&packet.drops());
         }
         if let Some(counters) = self.forwarder.switch.counters(PortId::GATEWAY) {
             drops.add(&counters.drops);

@@ -27,6 +27,7 @@ pub(super) fn request(port: &PortArgs) -> AttachRequest {
         ip: port.ip,
         mac: port.mac,
         dhcp: port.dhcp,
+        publish: port.publish.clone(),
     }
 }
 
@@ -53,5 +54,9 @@ fn words(target: &Target) -> String {
 
 fn line(port: &PortView) -> String {
     let address = port.ip.map_or_else(|| "address by DHCP".into(), |ip| format!("address {ip}"));
-    format!("{} attached to {}: interface {}, {address}, MAC {}\n", port.name, port.network, port.interface, port.mac)
+    let attached = format!(
+        "{} attached to {}: interface {}, {address}, MAC {}\n",
+        port.name, port.network, port.interface, port.mac
+    );
+    attached + &super::publish::lines(&port.name, &port.published)
 }

@@ -36,7 +36,9 @@ mod tests {
     fn every_verb_has_a_page_and_the_exit_codes_are_in_it() {
         let home = tempfile::tempdir().unwrap();
         execute(Some(home.path())).unwrap();
-        for verb in ["", "-run", "-up", "-attach", "-network-inspect", "-show", "-man"] {
+        for verb in
+            ["", "-run", "-up", "-attach", "-network-inspect", "-show", "-man", "-publish", "-flush", "-network-uplink"]
+        {
             let page = home.path().join(format!("tapswitch{verb}.1"));
             assert!(page.exists(), "{} is missing", page.display());
         }

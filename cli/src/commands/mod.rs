@@ -4,12 +4,15 @@ mod attach;
 mod completions;
 mod demo;
 mod detach;
+mod flush;
 mod ls;
 mod man;
 mod network;
+mod publish;
 mod run;
 mod show;
 mod up;
+mod uplink;
 
 use crate::args::{Cli, Global, Verb};
 use crate::client::Client;
@@ -29,7 +32,10 @@ pub fn execute(cli: Cli) -> Result<u8, Error> {
         Verb::Detach { name } => detach::execute(global, &name)?,
         Verb::Ls => ls::execute(global)?,
         Verb::Network(verb) => network::execute(global, &verb)?,
-        Verb::Show { what, network } => show::execute(global, what, network.as_deref())?,
+        Verb::Publish { name, spec } => publish::publish(global, &name, &spec)?,
+        Verb::Unpublish { name, spec } => publish::unpublish(global, &name, &spec)?,
+        Verb::Show { what, narrow } => show::execute(global, what, &narrow)?,
+        Verb::Flush { what, narrow } => flush::execute(global, what, &narrow)?,
         Verb::Completions { shell } => completions::execute(shell)?,
         Verb::Man { dir } => man::execute(dir.as_deref())?,
     }

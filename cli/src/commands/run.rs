@@ -51,12 +51,16 @@ fn run(global: &Global, args: &RunArgs) -> Result<u8, Error> {
     let argv = command(&args.cmd, std::env::var_os("SHELL"));
     let stdin = io::stdin();
     let mut made = None;
-    client.attach(&request(args), |offer| {
+    let port = client.attach(&request(args), |offer| {
         let plan = plan(args, offer, argv.clone());
         let (container, tap) = Container::make(plan, stdin.as_fd(), Group::Ours)?;
         made = Some(container);
         Ok((AttachTap { interface: args.port.ifname.clone(), target: target(&argv) }, tap))
     })?;
+    // Nobody but us can tell which ports were picked if the switch is our own.
+    if args.port.publish.iter().any(|spec| spec.host_ports.is_none()) {
+        eprint!("{}", super::publish::lines(&port.name, &port.published));
+    }
     let mut container = made.ok_or_else(|| Error::failed("the switch took a container that was never made"))?;
     container.go()?;
     let status = signals.wait_for(container)?;
@@ -114,6 +118,7 @@ fn request(args: &RunArgs) -> AttachRequest {
         ip: port.ip,
         mac: port.mac,
         dhcp: port.dhcp,
+        publish: port.publish.clone(),
     }
 }
 

@@ -3,25 +3,47 @@
 use serde::Serialize;
 
 use super::connect;
-use crate::api::{ArpView, DropView, FdbView, FlowView, LeaseView, PortView, StatsView};
-use crate::args::{Global, Table};
+use crate::api::{ArpView, DropView, FdbView, FlowFilter, FlowView, LeaseView, PortView, StatsView};
+use crate::args::{Global, NarrowArgs, Table};
 use crate::error::Error;
 use crate::output::{bytes, facts, or_dash, print, print_json, seconds, table};
 
-pub(super) fn execute(global: &Global, what: Table, network: Option<&str>) -> Result<(), Error> {
+pub(super) fn execute(global: &Global, what: Table, narrow: &NarrowArgs) -> Result<(), Error> {
+    check(what, narrow)?;
+    let network = narrow.network.as_deref();
     let mut client = connect(global)?;
     match what {
         Table::Ports => answer(global, &client.ports(network)?, |rows| ports(rows)),
         Table::Fdb => answer(global, &client.fdb(network)?, |rows| fdb(rows)),
         Table::Arp => answer(global, &client.arp(network)?, |rows| arp(rows)),
         Table::Leases => answer(global, &client.leases(network)?, |rows| leases(rows)),
-        Table::Flows => answer(global, &client.flows(network)?, |rows| flows(rows)),
+        Table::Flows => answer(global, &client.flows(&filter(narrow))?, |rows| flows(rows)),
         Table::Drops => answer(global, &client.drops(network)?, |rows| drops(rows)),
-        Table::Stats if network.is_some() => Err(Error::Usage(
-            "show stats takes no --network: its figures are the daemon's; see `tapswitch network inspect NAME`".into(),
-        )),
         Table::Stats => answer(global, &client.stats()?, stats),
     }
+}
+
+/// What the parser could not judge.
+fn check(what: Table, narrow: &NarrowArgs) -> Result<(), Error> {
+    let NarrowArgs { network, container, address, port } = narrow;
+    let of_flows = container.is_some() || address.is_some() || port.is_some();
+    if of_flows && what != Table::Flows {
+        return Err(Error::Usage(
+            "--container, --address and --port are for `tapswitch show flows`; leave them out".into(),
+        ));
+    }
+    if what == Table::Stats && network.is_some() {
+        return Err(Error::Usage(
+            "show stats takes no --network: its figures are the daemon's; see `tapswitch network inspect NAME`".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The flows that the options name.
+pub(super) fn filter(narrow: &NarrowArgs) -> FlowFilter {
+    let NarrowArgs { network, container, address, port } = narrow.clone();
+    FlowFilter { network, container, address, port }
 }
 
 fn answer<T: Serialize>(global: &Global, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
@@ -86,24 +108,36 @@ fn leases(rows: &[LeaseView]) -> String {
     table(["NETWORK", "ADDRESS", "MAC", "NAME", "HOSTNAME", "STATE", "EXPIRES"], rows, "no address is in use")
 }
 
+/// Two lines for each flow, so that both ways fit side by side: what was sent, and below it what comes back.
 fn flows(rows: &[FlowView]) -> String {
-    let header = ["NETWORK", "NAME", "PROTO", "FROM", "TO", "VIA", "STATE", "UP", "DOWN", "IDLE", "EXPIRES"];
-    let rows = rows.iter().map(|flow| {
+    let several = rows.iter().any(|flow| flow.network != rows[0].network);
+    let rows = rows.iter().flat_map(|flow| {
+        let name = flow.name.as_deref().unwrap_or("-");
+        let name = if several { format!("{}/{name}", flow.network) } else { name.to_owned() };
+        let expires = flow.expires_s.map_or_else(|| "never".into(), seconds);
+        let (original, reply) = (&flow.original, &flow.reply);
+        // Where a relayed flow really leads is worth more than its other end once more.
+        let from = flow.via.as_ref().unwrap_or(&reply.src);
         [
-            flow.network.clone(),
-            flow.name.clone(),
-            flow.proto.clone(),
-            flow.src.clone(),
-            flow.dst.clone(),
-            or_dash(flow.via.as_ref()),
-            flow.state.clone(),
-            bytes(flow.up_bytes),
-            bytes(flow.down_bytes),
-            seconds(flow.idle_s),
-            flow.expires_s.map_or_else(|| "never".into(), seconds),
+            [
+                name,
+                format!("{} {}", flow.proto, flow.state),
+                original.src.clone(),
+                original.dst.clone(),
+                bytes(original.bytes),
+                format!("expires {expires}"),
+            ],
+            [
+                String::new(),
+                format!("  {}", flow.reason),
+                from.clone(),
+                reply.dst.clone(),
+                bytes(reply.bytes),
+                format!("idle {}", seconds(flow.idle_s)),
+            ],
         ]
     });
-    table(header, rows, "no flow passes through an uplink")
+    table(["CONTAINER", "FLOW", "FROM", "TO", "BYTES", "TIME"], rows, "no flow passes through an uplink")
 }
 
 fn drops(rows: &[DropView]) -> String {
@@ -139,4 +173,65 @@ fn stats(stats: &StatsView) -> String {
     });
     let header = ["THREAD", "CPU", "IO", "POLL", "SPIN", "PORTS", "TURNS", "SLEEPS"];
     facts + "\n" + &table(header, threads, "no poll threads")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::WayView;
+
+    fn way(src: &str, dst: &str, bytes: u64) -> WayView {
+        WayView { src: src.into(), dst: dst.into(), packets: None, bytes }
+    }
+
+    fn masqueraded() -> FlowView {
+        FlowView {
+            network: "default".into(),
+            name: Some("web".into()),
+            id: Some(1),
+            proto: "tcp".into(),
+            state: "established".into(),
+            reason: "outbound".into(),
+            original: way("10.210.0.102:51234", "203.0.113.134:44300", 1_234),
+            reply: way("203.0.113.134:44300", "198.51.100.2:51234", 1 << 40),
+            via: None,
+            idle_s: 3,
+            expires_s: Some(7437),
+        }
+    }
+
+    #[test]
+    fn flows_show_both_ways_in_a_hundred_columns() {
+        let relayed = FlowView {
+            id: None,
+            reason: "relayed".into(),
+            original: way("10.210.0.3:4000", "10.210.0.1:8080", 5),
+            reply: way("10.210.0.1:8080", "10.210.0.3:4000", 0),
+            via: Some("127.0.0.1:8080".into()),
+            expires_s: None,
+            ..masqueraded()
+        };
+        let text = flows(&[masqueraded(), relayed.clone()]);
+        assert_eq!(
+            text,
+            "CONTAINER  FLOW             FROM                 TO                   BYTES    TIME\n\
+             web        tcp established  10.210.0.102:51234   203.0.113.134:44300  1.2 KiB  expires 2h03m\n\
+             \x20            outbound       203.0.113.134:44300  198.51.100.2:51234   1.0 TiB  idle 3s\n\
+             web        tcp established  10.210.0.3:4000      10.210.0.1:8080      5 B      expires never\n\
+             \x20            relayed        127.0.0.1:8080       10.210.0.3:4000      0 B      idle 3s\n"
+        );
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        let text = flows(&[masqueraded(), FlowView { network: "lab".into(), name: None, ..relayed }]);
+        assert!(text.contains("\ndefault/web  tcp") && text.contains("\nlab/-"), "{text}");
+    }
+
+    #[test]
+    fn only_flows_are_narrowed_by_their_ends() {
+        let narrow = NarrowArgs { port: Some(80), ..NarrowArgs::default() };
+        assert!(check(Table::Flows, &narrow).is_ok());
+        assert!(matches!(check(Table::Ports, &narrow), Err(Error::Usage(_))));
+        let network = NarrowArgs { network: Some("lab".into()), ..NarrowArgs::default() };
+        assert!(check(Table::Ports, &network).is_ok());
+        assert!(matches!(check(Table::Stats, &network), Err(Error::Usage(_))));
+    }
 }

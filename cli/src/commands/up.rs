@@ -10,8 +10,10 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use super::uplink;
 use crate::args::{Global, IoArg, LogLevel, PollArg, UpArgs};
-use crate::config::{Config, Host, NetworkPlan};
+use crate::client::Client;
+use crate::config::{Config, Host, NetworkPlan, UplinkPlan};
 use crate::daemon::{Daemon, Io, Options, PollPolicy, socket_path};
 use crate::error::Error;
 use crate::output;
@@ -62,10 +64,29 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
         spin: args.spin.map(Duration::from_micros),
     };
     let mut daemon = Daemon::start(plans.clone(), options)?;
+    give_uplinks(&daemon, &plans);
     say_ready(global, &plans, &socket)?;
     let outcome = runtime.block_on(wait(&mut daemon, &mut interrupt, &mut terminate));
     daemon.stop();
     outcome
+}
+
+/// Opens the devices of the uplinks, as far as this process may. The other networks wait for somebody who may.
+fn give_uplinks(daemon: &Daemon, plans: &[NetworkPlan]) {
+    for plan in plans.iter().filter(|plan| plan.uplink.device().is_some()) {
+        let given =
+            daemon.connect().and_then(Client::over).and_then(|client| uplink::hand_over(client, &plan.name, false));
+        if let Err(why) = given {
+            tracing::warn!("{}", waits(&plan.name, &plan.uplink, &why));
+        }
+    }
+}
+
+fn waits(network: &str, uplink: &UplinkPlan, why: &Error) -> String {
+    format!(
+        "network {network} waits for its uplink {uplink}, and its containers do not get out: {why}; once that is mended, \
+         or as somebody who may, hand it over: tapswitch network uplink {network}"
+    )
 }
 
 /// Until a signal asks to stop, or the switch fails.
@@ -128,7 +149,7 @@ struct ReadyNetwork<'a> {
     name: &'a str,
     subnet: ipnet::Ipv4Net,
     gateway: std::net::Ipv4Addr,
-    uplink: &'static str,
+    uplink: String,
 }
 
 /// One line on stderr for people, or one line of JSON on stdout for whoever started this.
@@ -137,7 +158,7 @@ fn say_ready(global: &Global, plans: &[NetworkPlan], socket: &Path) -> Result<()
         name: &plan.name,
         subnet: plan.subnet,
         gateway: plan.gateway,
-        uplink: if plan.uplink { "user" } else { "none" },
+        uplink: plan.uplink.to_string(),
     });
     let ready = Ready { pid: std::process::id(), socket, networks: networks.collect() };
     if global.json {

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use tokio::sync::oneshot;
 
 use crate::api::{
-    ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView,
-    PortView, StatsView,
+    ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowFilter, FlowView, JourneyView, LeaseView,
+    NetworkView, PortView, Published, Spec, StatsView, UplinkDevice, UplinkOffer,
 };
 
 /// Where an answer goes.
@@ -67,7 +67,41 @@ pub enum Command {
     /// Lists leases.
     Leases(Option<String>, Reply<Result<Vec<LeaseView>, Refusal>>),
     /// Lists flows.
-    Flows(Option<String>, Reply<Result<Vec<FlowView>, Refusal>>),
+    Flows(FlowFilter, Reply<Result<Vec<FlowView>, Refusal>>),
+    /// Ends flows; says how many.
+    Flush(FlowFilter, Reply<Result<u64, Refusal>>),
+    /// Publishes ports of a container until it ends, all of them or none. Says what is published by this.
+    Publish {
+        /// The container's name.
+        name: String,
+        /// At least one.
+        specs: Vec<Spec>,
+        /// With the ports that were picked.
+        reply: Reply<Result<Vec<Published>, Refusal>>,
+    },
+    /// Ends what of a container is published and named by one of these, and the flows that used it. A specification that
+    /// names nothing is refused, and then all stays.
+    Unpublish {
+        /// The container's name.
+        name: String,
+        /// At least one.
+        specs: Vec<Spec>,
+        /// What is published no longer.
+        reply: Reply<Result<Vec<Published>, Refusal>>,
+    },
+    /// Asks which device the uplink of a network wants. Refused if it wants none, or has one that works.
+    WantedUplink(String, Reply<Result<UplinkOffer, Refusal>>),
+    /// Gives a network the device of its uplink.
+    Uplink {
+        /// The network.
+        network: String,
+        /// What the client says of it.
+        about: UplinkDevice,
+        /// The device.
+        fd: OwnedFd,
+        /// The network as it is now.
+        reply: Reply<Result<NetworkView, Refusal>>,
+    },
     /// Lists drops.
     Drops(Option<String>, Reply<Result<Vec<DropView>, Refusal>>),
     /// Tells the journey of the next frame that this container sends, of this protocol (`tcp`, `udp`, `icmp` or `arp`) if

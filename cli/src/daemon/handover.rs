@@ -1,4 +1,6 @@
-//! The daemon's side of attaching: reserve, offer, take the TAP, and give the reservation back if anything goes wrong.
+//! The daemon's side of handing descriptors over.
+//!
+//! *Attaching*: reserve, offer, take the TAP, and give the reservation back if anything goes wrong.
 //!
 //! | state | waits for | at most | leaves it by |
 //! |---|---|---|---|
@@ -10,6 +12,9 @@
 //! All of it runs in one task that outlives the HTTP request, so that a client which disappears at any point cannot
 //! take the clean-up with it. A reservation ends exactly once: by an `Attach` that succeeds or by a `Cancel`; a refused
 //! `Attach` leaves it to the `Cancel` that follows.
+//!
+//! *Uplinks*: say which device is wanted, take it, give it to the network. Nothing is reserved, so nothing is given back;
+//! of two clients that open a device for one network, the second is refused by the poll thread.
 
 use std::future::Future;
 use std::io;
@@ -26,7 +31,9 @@ use tokio::time::timeout;
 
 use super::command::{Command, Refusal};
 use super::control::{Control, Gone};
-use crate::api::{AttachOffer, AttachRequest, AttachResult, AttachTap, PortView};
+use crate::api::{
+    AttachOffer, AttachRequest, AttachResult, AttachTap, NetworkView, PortView, UplinkDevice, UplinkOffer, UplinkResult,
+};
 
 /// How long a client may take for its next step.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,9 +78,9 @@ pub(crate) async fn attach(
 async fn hand_over(control: &Control, offer: &AttachOffer, upgrade: OnUpgrade) -> Result<(), String> {
     let mut stream = in_time("the upgrade", async { take_stream(upgrade).await }).await?;
     in_time("the offer", write_line(&mut stream, offer)).await?;
-    let (tap, queues) = match in_time("the TAP", receive_tap(&stream, offer.queues)).await {
+    let (tap, queues) = match in_time("the TAP", receive::<AttachTap>(&stream, offer.queues)).await {
         Ok(received) => received,
-        Err(why) => return refuse(&mut stream, why).await,
+        Err(why) => return refuse(&mut stream, why, AttachResult::Refused).await,
     };
     let (network, name) = (offer.network.clone(), offer.name.clone());
     let port: Result<PortView, String> =
@@ -83,7 +90,7 @@ async fn hand_over(control: &Control, offer: &AttachOffer, upgrade: OnUpgrade) -
         };
     let port = match port {
         Ok(port) => port,
-        Err(why) => return refuse(&mut stream, why).await,
+        Err(why) => return refuse(&mut stream, why, AttachResult::Refused).await,
     };
     let name = port.name.clone();
     if let Err(why) = in_time("the result", write_line(&mut stream, &AttachResult::Attached(port))).await {
@@ -96,9 +103,65 @@ async fn hand_over(control: &Control, offer: &AttachOffer, upgrade: OnUpgrade) -
     Ok(())
 }
 
+/// Asks which device is wanted, says on `wanted` whether one is, and then takes it on the upgraded stream.
+pub(crate) async fn uplink(
+    control: Control,
+    network: String,
+    upgrade: OnUpgrade,
+    wanted: oneshot::Sender<Result<Reserved, Gone>>,
+) {
+    let offer = match control.ask(|reply| Command::WantedUplink(network, reply)).await {
+        Ok(Ok(offer)) => offer,
+        refused => {
+            // Nobody listens if the client has gone, which is no matter.
+            let _ = wanted.send(refused.map(|answer| answer.map(drop)));
+            return;
+        }
+    };
+    let outcome = match wanted.send(Ok(Ok(()))) {
+        Ok(()) => take_uplink(&control, &offer, upgrade).await,
+        Err(_) => Err("the client has gone".into()),
+    };
+    match outcome {
+        // The poll thread has said more of it.
+        Ok(device) => tracing::debug!("network {} took {device}", offer.network),
+        // Whoever tried was told, and says so.
+        Err(why) => tracing::debug!("network {} got no uplink: {why}", offer.network),
+    }
+}
+
+/// From the offer to a working uplink. Says which device it is.
+async fn take_uplink(control: &Control, offer: &UplinkOffer, upgrade: OnUpgrade) -> Result<String, String> {
+    let mut stream = in_time("the upgrade", async { take_stream(upgrade).await }).await?;
+    in_time("the offer", write_line(&mut stream, offer)).await?;
+    let (about, fd) = match in_time("the device", receive::<UplinkDevice>(&stream, 1)).await {
+        Ok((about, mut fds)) => (about, fds.remove(0)),
+        Err(why) => return refuse(&mut stream, why, UplinkResult::Refused).await,
+    };
+    let (network, device) = (offer.network.clone(), format!("{} {}", about.kind, about.name));
+    let taken: Result<NetworkView, String> =
+        match control.ask(|reply| Command::Uplink { network, about, fd, reply }).await {
+            Ok(answer) => answer.map_err(|refusal| refusal.to_string()),
+            Err(gone) => Err(gone.to_string()),
+        };
+    match taken {
+        Ok(network) => {
+            if let Err(why) = in_time("the result", write_line(&mut stream, &UplinkResult::Taken(network))).await {
+                tracing::debug!("the client could not be told that the uplink works: {why}");
+            }
+            Ok(device)
+        }
+        Err(why) => refuse(&mut stream, why, UplinkResult::Refused).await,
+    }
+}
+
 /// Tells the client why not, if it is still there, and passes the reason on.
-async fn refuse(stream: &mut UnixStream, why: String) -> Result<(), String> {
-    if let Err(unsaid) = in_time("the refusal", write_line(stream, &AttachResult::Refused(why.clone()))).await {
+async fn refuse<T, R: serde::Serialize>(
+    stream: &mut UnixStream,
+    why: String,
+    as_result: impl FnOnce(String) -> R,
+) -> Result<T, String> {
+    if let Err(unsaid) = in_time("the refusal", write_line(stream, &as_result(why.clone()))).await {
         tracing::debug!("the client could not be told that {why}: {unsaid}");
     }
     Err(why)
@@ -130,23 +193,26 @@ async fn write_line(stream: &mut UnixStream, line: &impl serde::Serialize) -> io
     stream.write_all(&text).await
 }
 
-/// One line with a descriptor for each queue beside it.
-async fn receive_tap(stream: &UnixStream, most: usize) -> Result<(AttachTap, Vec<OwnedFd>), String> {
+/// One line with descriptors beside it: at least one, and no more than `most`.
+async fn receive<T: serde::de::DeserializeOwned>(
+    stream: &UnixStream,
+    most: usize,
+) -> Result<(T, Vec<OwnedFd>), String> {
     let mut line: Vec<u8> = Vec::new();
-    let mut queues = Vec::new();
+    let mut received = Vec::new();
     let mut chunk = [0; MAX_LINE];
     while !line.contains(&b'\n') {
         let (len, mut fds) = stream
             .async_io(Interest::READABLE, || pass::recv_fds(stream.as_fd(), &mut chunk))
             .await
-            .map_err(|error| format!("the client's TAP could not be received: {error}"))?;
+            .map_err(|error| format!("the client's descriptor could not be received: {error}"))?;
         if len == 0 {
-            return Err("the client went away before it handed a TAP over".into());
+            return Err("the client went away before it handed a descriptor over".into());
         }
         line.extend(chunk.iter().take(len));
-        queues.append(&mut fds);
-        if queues.len() > most {
-            return Err(format!("the client sent more descriptors than the offer has queues, which is {most}"));
+        received.append(&mut fds);
+        if received.len() > most {
+            return Err(format!("the client sent more descriptors than the offer allows, which is {most}"));
         }
         if line.len() > MAX_LINE {
             return Err(format!("the client sent more than {MAX_LINE} bytes where one line was expected"));
@@ -154,8 +220,8 @@ async fn receive_tap(stream: &UnixStream, most: usize) -> Result<(AttachTap, Vec
     }
     let about =
         serde_json::from_slice(&line).map_err(|error| format!("the client's answer to the offer is wrong: {error}"))?;
-    if queues.is_empty() {
+    if received.is_empty() {
         return Err("the client sent no descriptor with its answer to the offer".into());
     }
-    Ok((about, queues))
+    Ok((about, received))
 }

@@ -27,7 +27,10 @@ use super::control::{Control, Gone};
 use super::handover;
 use super::journey::journey;
 use super::socket::may_command;
-use crate::api::{ATTACH_PROTOCOL, AttachRequest, ErrorBody, NetworkView, StatsView, Version};
+use crate::api::{
+    ATTACH_PROTOCOL, AttachRequest, ErrorBody, FlowFilter, FlowView, Flushed, NetworkView, PublishRequest, Published,
+    Spec, StatsView, UPLINK_PROTOCOL, Version,
+};
 use crate::config::check_name;
 
 /// Connections served at a time.
@@ -135,13 +138,16 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/networks", get(networks))
         .route("/v1/networks/{name}", get(network))
+        .route("/v1/networks/{name}/uplink", post(uplink))
         .route("/v1/ports", get(|c, q| list(c, q, Command::Ports)))
         .route("/v1/ports/{name}", delete(detach))
         .route("/v1/ports/{name}/journey", get(journey))
+        .route("/v1/ports/{name}/publish", post(publish))
+        .route("/v1/ports/{name}/unpublish", post(unpublish))
         .route("/v1/fdb", get(|c, q| list(c, q, Command::Fdb)))
         .route("/v1/arp", get(|c, q| list(c, q, Command::Arp)))
         .route("/v1/leases", get(|c, q| list(c, q, Command::Leases)))
-        .route("/v1/flows", get(|c, q| list(c, q, Command::Flows)))
+        .route("/v1/flows", get(flows).delete(flush))
         .route("/v1/drops", get(|c, q| list(c, q, Command::Drops)))
         .route("/v1/stats", get(stats))
         .route("/v1/attach", post(attach))
@@ -227,6 +233,7 @@ fn check(wanted: &AttachRequest) -> Result<(), Refusal> {
     for name in [&wanted.network, &wanted.name].into_iter().flatten() {
         check_name(name).map_err(Refusal::Invalid)?;
     }
+    check_specs(&wanted.publish)?;
     match wanted.mac {
         Some(mac) if !mac.is_station() => Err(Refusal::Invalid(format!(
             "{mac} cannot be an interface's MAC address: it is a group's or nobody's; choose one whose first byte is even, \
@@ -236,12 +243,73 @@ fn check(wanted: &AttachRequest) -> Result<(), Refusal> {
     }
 }
 
-async fn attach(State(control): State<Control>, mut request: Request) -> Result<Response, Failure> {
-    let asked = request.headers().get(header::UPGRADE).is_some_and(|protocol| protocol == ATTACH_PROTOCOL);
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked).ok_or_else(|| {
-        let text = format!("attaching hands a descriptor over; ask to upgrade the connection to {ATTACH_PROTOCOL}");
+type Narrowed = Result<Query<FlowFilter>, QueryRejection>;
+
+fn narrowed(filter: Narrowed) -> Result<FlowFilter, Failure> {
+    filter.map(|Query(filter)| filter).map_err(|error| Failure(error.status(), error.body_text()))
+}
+
+async fn flows(State(control): State<Control>, filter: Narrowed) -> Answer<Vec<FlowView>> {
+    let filter = narrowed(filter)?;
+    Ok(Json(control.ask(|reply| Command::Flows(filter, reply)).await??))
+}
+
+async fn flush(State(control): State<Control>, filter: Narrowed) -> Answer<Flushed> {
+    let filter = narrowed(filter)?;
+    let flushed = control.ask(|reply| Command::Flush(filter, reply)).await??;
+    Ok(Json(Flushed { flushed }))
+}
+
+type Wanted = Result<Json<PublishRequest>, JsonRejection>;
+
+/// Judges what needs no look at the containers.
+fn specs(wanted: Wanted) -> Result<Vec<Spec>, Failure> {
+    let Json(PublishRequest { specs }) = wanted.map_err(|error| Failure(error.status(), error.body_text()))?;
+    if specs.is_empty() {
+        return Err(Refusal::Invalid("no port is named; name at least one in specs".into()).into());
+    }
+    check_specs(&specs)?;
+    Ok(specs)
+}
+
+/// Two of one request may not ask for one port.
+fn check_specs(specs: &[Spec]) -> Result<(), Refusal> {
+    for (at, spec) in specs.iter().enumerate() {
+        if let Some(other) = specs[..at].iter().find(|other| other.collides(spec)) {
+            return Err(Refusal::Invalid(format!("{other} and {spec} would both have one port; change one of them")));
+        }
+    }
+    Ok(())
+}
+
+async fn publish(State(control): State<Control>, Path(name): Path<String>, wanted: Wanted) -> Answer<Vec<Published>> {
+    let specs = specs(wanted)?;
+    Ok(Json(control.ask(|reply| Command::Publish { name, specs, reply }).await??))
+}
+
+async fn unpublish(State(control): State<Control>, Path(name): Path<String>, wanted: Wanted) -> Answer<Vec<Published>> {
+    let specs = specs(wanted)?;
+    Ok(Json(control.ask(|reply| Command::Unpublish { name, specs, reply }).await??))
+}
+
+/// What will be the bare stream, if the client asks for this protocol.
+fn take_upgrade(request: &mut Request, protocol: &str) -> Result<OnUpgrade, Failure> {
+    let asked = request.headers().get(header::UPGRADE).is_some_and(|asked| asked == protocol);
+    request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked).ok_or_else(|| {
+        let text = format!("this hands a descriptor over; ask to upgrade the connection to {protocol}");
         Failure(StatusCode::UPGRADE_REQUIRED, text)
-    })?;
+    })
+}
+
+fn switching(protocol: &'static str) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    response
+}
+
+async fn attach(State(control): State<Control>, mut request: Request) -> Result<Response, Failure> {
+    let upgrade = take_upgrade(&mut request, ATTACH_PROTOCOL)?;
     let Json(wanted) = Json::<AttachRequest>::from_request(request, &())
         .await
         .map_err(|error: JsonRejection| Failure(error.status(), error.body_text()))?;
@@ -249,8 +317,17 @@ async fn attach(State(control): State<Control>, mut request: Request) -> Result<
     let (reserved, outcome) = oneshot::channel();
     tokio::spawn(handover::attach(control, wanted, upgrade, reserved));
     outcome.await.map_err(|_| Gone)???;
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(ATTACH_PROTOCOL));
-    Ok(response)
+    Ok(switching(ATTACH_PROTOCOL))
+}
+
+async fn uplink(
+    State(control): State<Control>,
+    Path(network): Path<String>,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    let upgrade = take_upgrade(&mut request, UPLINK_PROTOCOL)?;
+    let (wanted, outcome) = oneshot::channel();
+    tokio::spawn(handover::uplink(control, network, upgrade, wanted));
+    outcome.await.map_err(|_| Gone)???;
+    Ok(switching(UPLINK_PROTOCOL))
 }

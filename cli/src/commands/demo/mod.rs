@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use crate::api::{JourneyView, NetworkView};
+use crate::api::{FlowFilter, JourneyView, NetworkView};
 use crate::args::Global;
 use crate::client::Client;
 use crate::config::{Config, Host};
@@ -174,10 +174,11 @@ impl Scene {
             millis(fetched.total_us),
             millis(fetched.connect_us)
         ))?;
-        let flows = self.client()?.flows(None)?;
+        let flows = self.client()?.flows(&FlowFilter::default())?;
         for flow in flows.iter().filter(|flow| flow.proto == "tcp") {
             let via = flow.via.as_deref().unwrap_or(&server);
-            story.fact(&format!("the flow {} > {} was a socket of this process to {via}", flow.src, flow.dst))?;
+            let (src, dst) = (&flow.original.src, &flow.original.dst);
+            story.fact(&format!("the flow {src} > {dst} was a socket of this process to {via}"))?;
         }
         Ok((Http { from: blue.port.name.clone(), url, server, fetched, flows }, listening.wait()?))
     }

@@ -17,6 +17,7 @@ use super::shares::Shares;
 use super::views::Totals;
 use super::{Journeyed, Listener, MAX_LISTENERS, Worker, views};
 use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView, ThreadView};
+use crate::config::UplinkPlan;
 use crate::daemon::command::{Command, Refusal, Reply};
 
 /// A name is used in file names, output and one day in DNS.
@@ -58,8 +59,23 @@ impl Worker {
             Command::Leases(network, reply) => {
                 let _ = reply.send(self.listing(network, |lan| views::leases(lan, now)));
             }
-            Command::Flows(network, reply) => {
-                let _ = reply.send(self.listing(network, |lan| views::flows(lan, now)));
+            Command::Flows(filter, reply) => {
+                let _ = reply.send(self.flows(&filter, now));
+            }
+            Command::Flush(filter, reply) => {
+                let _ = reply.send(self.flush(&filter, now));
+            }
+            Command::Publish { name, specs, reply } => {
+                let _ = reply.send(self.publish(&name, &specs, now));
+            }
+            Command::Unpublish { name, specs, reply } => {
+                let _ = reply.send(self.unpublish(&name, &specs, now));
+            }
+            Command::WantedUplink(network, reply) => {
+                let _ = reply.send(self.wanted_uplink(&network));
+            }
+            Command::Uplink { network, about, fd, reply } => {
+                let _ = reply.send(self.take_uplink(&network, about, fd, now));
             }
             Command::Drops(network, reply) => {
                 let _ = reply.send(self.listing(network, |lan| views::drops(lan, &Totals::of(lan, &self.lanes))));
@@ -77,7 +93,11 @@ impl Worker {
         }
     }
 
-    fn listing<T>(&self, network: Option<String>, view: impl Fn(&super::Lan) -> Vec<T>) -> Result<Vec<T>, Refusal> {
+    pub(super) fn listing<T>(
+        &self,
+        network: Option<String>,
+        view: impl Fn(&super::Lan) -> Vec<T>,
+    ) -> Result<Vec<T>, Refusal> {
         match network {
             None => Ok(self.networks.iter().flat_map(view).collect()),
             Some(name) => Ok(view(&self.networks[self.network(Some(&name))?])),
@@ -85,7 +105,7 @@ impl Worker {
     }
 
     /// The place of a network; the first if none is named.
-    fn network(&self, name: Option<&str>) -> Result<usize, Refusal> {
+    pub(super) fn network(&self, name: Option<&str>) -> Result<usize, Refusal> {
         let Some(name) = name else { return Ok(0) };
         self.networks.iter().position(|lan| lan.plan.name == name).ok_or_else(|| {
             let names: Vec<_> = self.networks.iter().map(|lan| lan.plan.name.as_str()).collect();
@@ -170,7 +190,15 @@ impl Worker {
         if let Some(mac) = request.mac {
             self.check_mac(index, &name, mac)?;
         }
+        self.may_publish(index, &name, &request.publish)?;
         let lan = &mut self.networks[index];
+        if matches!(lan.plan.uplink, UplinkPlan::Lan { .. }) && !request.dhcp && request.ip.is_none() {
+            return Err(Refusal::Invalid(format!(
+                "network {} is part of the LAN of {}, whose own address service gives addresses: attach with --dhcp, or \
+                 with an --ip that is free there",
+                lan.plan.name, lan.plan.uplink
+            )));
+        }
         let (mac, ip) = if request.dhcp {
             (request.mac.unwrap_or_else(|| dhcp_mac(lan, &name)), None)
         } else {
@@ -178,7 +206,7 @@ impl Worker {
             let reservation = reserved.map_err(|error| views::reserve_refusal(&name, &lan.plan.name, error))?;
             (reservation.mac, Some(reservation.ip))
         };
-        lan.members.insert(name.clone(), Member { mac, ip, attached: None });
+        lan.members.insert(name.clone(), Member { mac, ip, publish: request.publish, attached: None });
         let plan = &lan.plan;
         Ok(AttachOffer {
             network: plan.name.clone(),
@@ -186,8 +214,8 @@ impl Worker {
             mac,
             ip,
             subnet: plan.subnet,
-            gateway: plan.uplink.then_some(plan.gateway),
-            dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
+            gateway: plan.leads_on().then_some(plan.gateway),
+            dns: plan.dns(),
             search: plan.search.clone(),
             mtu: plan.mtu,
             queues: self.options.queues.max(1),
@@ -285,6 +313,11 @@ impl Worker {
             }
         }
         lan.add_port(port, name, queues[shares.written_by(0)].share(), captured, now);
+        if let Err(refused) = self.publish_at_attach(index, name, now) {
+            self.remove_port(place, None, now);
+            return Err(refused);
+        }
+        let lan = &self.networks[index];
         views::new_port(lan, name, now).ok_or_else(|| failed(&"the container went away at once"))
     }
 
@@ -311,7 +344,7 @@ impl Worker {
     }
 }
 
-fn unknown_container(name: &str) -> Refusal {
+pub(super) fn unknown_container(name: &str) -> Refusal {
     Refusal::NotFound(format!("no container '{name}' is attached; see them with: tapswitch ls"))
 }
 

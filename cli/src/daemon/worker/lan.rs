@@ -10,23 +10,28 @@ use tapswitch_link::capture::CaptureId;
 use tapswitch_link::routes::Routes;
 use tapswitch_link::socket::set_peek_offset;
 use tapswitch_link::tap::Tap;
+use tapswitch_nat::Peer;
 use tapswitch_network::{Config, Network, Uplink};
 use tapswitch_relay::{Lent, Limits, Policy, Sockets};
-use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Verdict};
+use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Unheard, Verdict};
 
 use super::clock::Clock;
 use super::handoff::Handed;
 use super::journal::Journal;
 use super::reader::Place;
 use super::taps::{Capturing, Taps};
+use super::uplinks::{self, UplinkPort};
 use crate::api::AttachTap;
-use crate::config::NetworkPlan;
+use crate::config::{NetworkPlan, Side, UplinkPlan};
+use crate::publish::Spec;
 
 /// An attached container, or one that an offer was made to.
 pub(super) struct Member {
     pub(super) mac: Mac,
     /// The address that was reserved; none if a DHCP client asks for one.
     pub(super) ip: Option<Ipv4Addr>,
+    /// What is to be published once it is attached.
+    pub(super) publish: Vec<Spec>,
     /// Set once it is attached.
     pub(super) attached: Option<Attached>,
 }
@@ -52,6 +57,8 @@ pub(super) struct Lan {
     pub(super) network: Network<Sockets>,
     pub(super) taps: Taps,
     pub(super) members: HashMap<String, Member>,
+    /// The device of the uplink, if it has one.
+    pub(super) uplink: Option<UplinkPort>,
     names: HashMap<PortId, String>,
     journal: Journal,
 }
@@ -62,6 +69,7 @@ impl Lan {
         index: usize,
         plan: NetworkPlan,
         subnets: &[Ipv4Net],
+        peers: Vec<Peer>,
         limits: Limits,
         registry: mio::Registry,
         token_bits: u64,
@@ -74,8 +82,11 @@ impl Lan {
             mtu: plan.mtu,
             isolate: plan.isolate,
             lease_time: plan.lease_time,
-            dns: plan.uplink && plan.resolver.is_some(),
+            dns: plan.dns(),
             search: plan.search.clone(),
+            bridged: matches!(plan.uplink, UplinkPlan::Lan { .. }),
+            routes: uplinks::routes(&plan, Side::Lan),
+            peers,
         };
         let policy = Policy {
             gateway: IpAddr::V4(plan.gateway),
@@ -86,7 +97,13 @@ impl Lan {
         };
         let mut routes = Routes::open().map_err(|e| format!("cannot ask for the host's routes: {e}; try again"))?;
         let lent = Lent { set_peek_offset, is_own: Box::new(move |ip| routes.is_own(ip)) };
-        let uplink = plan.uplink.then(|| Uplink { policy, limits, host: Sockets::new(registry, token_bits, lent) });
+        let uplink = match &plan.uplink {
+            UplinkPlan::User => {
+                Some(Uplink::User { policy, limits, host: Sockets::new(registry, token_bits, lent) })
+            }
+            UplinkPlan::Nat(_) | UplinkPlan::Tun(_) => uplinks::packet(&plan).map(|told| Uplink::Packet(Box::new(told))),
+            UplinkPlan::Lan { .. } | UplinkPlan::None => None,
+        };
         let now = clock.now();
         let mut network =
             Network::new(config, uplink, random(), now, (clock.epoch() + (now - Instant::ZERO)).as_secs());
@@ -95,7 +112,8 @@ impl Lan {
             None => Journal::in_memory(),
         };
         let taps = Taps::new(&plan.name, capture);
-        let mut lan = Lan { index, plan, network, taps, members: HashMap::new(), names: HashMap::new(), journal };
+        let mut lan =
+            Lan { index, plan, network, taps, members: HashMap::new(), uplink: None, names: HashMap::new(), journal };
         lan.release_orphans(now);
         Ok(lan)
     }
@@ -122,6 +140,21 @@ impl Lan {
     ) -> Verdict {
         let journal = &mut self.journal;
         self.network.rx(port, meta, frame, now, journey, &mut self.taps.at(now), &mut |line| journal.record(line))
+    }
+
+    /// Runs one frame that the uplink's device brought to its end.
+    #[inline]
+    pub(super) fn uplink_frame(&mut self, meta: Meta, frame: &mut [u8], now: Instant) {
+        self.taps.record_uplink(now, &meta, frame);
+        self.network.uplink_rx(meta, frame, now, &mut Unheard, &mut self.taps.at(now));
+    }
+
+    /// Names the port by which a LAN is joined.
+    pub(super) fn name_port(&mut self, port: PortId, name: Option<String>) {
+        match name {
+            Some(name) => self.names.insert(port, name),
+            None => self.names.remove(&port),
+        };
     }
 
     /// The end of a turn.

@@ -17,6 +17,7 @@
 
 mod clock;
 mod commands;
+mod flows;
 mod handoff;
 mod journal;
 mod lan;
@@ -28,6 +29,7 @@ mod reaper;
 mod shares;
 mod start;
 mod taps;
+mod uplinks;
 mod views;
 
 use std::sync::Arc;
@@ -36,7 +38,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use parking_lot::Mutex;
 use tapswitch_link::doorbell::Doorbell;
 use tapswitch_relay::{FlowId, Readiness};
-use tapswitch_wire::{DropReason, Instant, Meta, Recorded, Unheard, Verdict, render};
+use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Unheard, Verdict, render};
 
 use super::Options;
 use super::command::{Command, Refusal, Reply};
@@ -119,7 +121,9 @@ impl Worker {
         self.turns();
         // The other threads write into the capture as long as they run.
         self.lanes.clear();
+        let now = self.clock.now();
         for lan in &mut self.networks {
+            lan.network.release(&mut lan.taps.at(now));
             lan.flush_capture();
         }
     }
@@ -153,8 +157,20 @@ impl Worker {
             for place in std::mem::take(&mut self.gone) {
                 self.remove_gone(place, now);
             }
+            self.cross(now);
             for lan in &mut self.networks {
                 lan.poll(now);
+            }
+        }
+    }
+
+    /// Hands packets from network to network.
+    fn cross(&mut self, now: Instant) {
+        for at in 0..self.networks.len() {
+            for mut crossing in self.networks[at].network.take_crossing() {
+                if let Some(lan) = self.networks.get_mut(crossing.network) {
+                    lan.network.cross(&mut crossing, now, &mut lan.taps.at(now));
+                }
             }
         }
     }
@@ -237,6 +253,9 @@ impl Worker {
     /// A port's reading thread found that its container has died.
     fn remove_gone(&mut self, place: Place, now: Instant) {
         let lan = &self.networks[place.network];
+        if lan.uplink.as_ref().is_some_and(|uplink| uplink.place == place) {
+            return self.lose_uplink(place.network, now);
+        }
         if lan.is_at(place) {
             tracing::info!("container {} has gone", lan.name_of(place.port));
             self.remove_port(place, None, now);
@@ -287,6 +306,9 @@ impl Sink for Turn<'_> {
     #[inline]
     fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
         let lan = &mut self.networks[place.network];
+        if place.port == PortId::UPLINK {
+            return lan.uplink_frame(meta, frame, self.now);
+        }
         if !self.listeners.is_empty()
             && let Some(reply) = views::take_listener(self.listeners, place, frame)
         {
@@ -298,7 +320,11 @@ impl Sink for Turn<'_> {
     }
 
     fn bad(&mut self, place: Place, reason: DropReason) {
-        self.networks[place.network].network.dropped(place.port, reason);
+        let network = &mut self.networks[place.network].network;
+        match place.port {
+            PortId::UPLINK => network.uplink_dropped(reason),
+            port => network.dropped(port, reason),
+        }
     }
 
     fn gone(&mut self, place: Place) {

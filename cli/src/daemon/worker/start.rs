@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::reader::Reader;
 use super::reaper::Reaper;
 use super::taps::Capturing;
-use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits};
+use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits, uplinks};
 use crate::config::NetworkPlan;
 use crate::daemon::control::Control;
 use crate::daemon::{Io, Options};
@@ -37,11 +37,12 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
     let capture = options.capture.as_ref().map(|path| Capturing::create(path, clock.epoch())).transpose()?;
     let limits = limits::flows(plans.len(), options.queues, options.workers);
     let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
+    let peers: Vec<_> = plans.iter().map(|plan| uplinks::peers(plan, &plans)).collect();
     let mut networks = Vec::new();
-    for (index, plan) in plans.into_iter().enumerate() {
+    for ((index, plan), peers) in plans.into_iter().enumerate().zip(peers) {
         let registry = reader.registry().try_clone().map_err(|e| format!("cannot share the poller: {e}"))?;
         let token_bits = (index as u64 + 1) << NETWORK_SHIFT;
-        networks.push(Lan::new(index, plan, &subnets, limits, registry, token_bits, capture.clone(), &clock)?);
+        networks.push(Lan::new(index, plan, &subnets, peers, limits, registry, token_bits, capture.clone(), &clock)?);
     }
     let doorbell = Doorbell::new(reader.waker());
     let threads = options.workers.max(1);

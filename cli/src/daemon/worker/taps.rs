@@ -14,6 +14,8 @@ use tapswitch_wire::{DropReason, Instant, Meta, PortId};
 /// Attached TAPs. A place is a port's number; place 0 is the gateway's and stays empty.
 pub(super) struct Taps {
     taps: Vec<Option<Tap>>,
+    /// The device of a packet uplink.
+    uplink: Option<(Tap, Option<CaptureId>)>,
     watched: Option<Watched>,
 }
 
@@ -43,7 +45,7 @@ impl Capturing {
 impl Taps {
     pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>) -> Taps {
         let watched = capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
-        Taps { taps: vec![None], watched }
+        Taps { taps: vec![None], uplink: None, watched }
     }
 
     /// The lowest free port number.
@@ -75,6 +77,18 @@ impl Taps {
         }
         if let Some(tap) = self.taps.get_mut(port.0 as usize) {
             *tap = None;
+        }
+    }
+
+    /// The device of the packet uplink came or went.
+    pub(super) fn set_uplink(&mut self, uplink: Option<(Tap, Option<CaptureId>)>) {
+        self.uplink = uplink;
+    }
+
+    /// Captures a frame that the uplink's device brought.
+    pub(super) fn record_uplink(&mut self, now: Instant, meta: &Meta, frame: &[u8]) {
+        if let (Some(watched), Some((_, Some(interface)))) = (&self.watched, &self.uplink) {
+            watched.capture.file().record(*interface, Direction::In, now, meta, frame);
         }
     }
 
@@ -113,6 +127,15 @@ impl Ports for TapsAt<'_> {
         if let Some(watched) = &self.taps.watched
             && let Some(interface) = watched.interfaces.get(&port)
         {
+            watched.capture.file().record(*interface, Direction::Out, self.now, meta, frame);
+        }
+        Ok(())
+    }
+
+    fn tx_uplink(&mut self, meta: &Meta, frame: &[u8]) -> Result<(), DropReason> {
+        let Some((tap, interface)) = &mut self.taps.uplink else { return Err(DropReason::UplinkDown) };
+        tap.tx(meta, frame)?;
+        if let (Some(watched), Some(interface)) = (&self.taps.watched, interface) {
             watched.capture.file().record(*interface, Direction::Out, self.now, meta, frame);
         }
         Ok(())

@@ -11,10 +11,10 @@ use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Ve
 use super::lan::{Attached, Lan, Member};
 use super::lane::Lane;
 use super::reader::Place;
-use super::{Journeyed, Listener};
+use super::{Journeyed, Listener, flows, uplinks};
 use crate::api::{
     ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
-    StepView, ThreadView,
+    StepView, ThreadView, WayView,
 };
 use crate::daemon::command::{Refusal, Reply};
 
@@ -26,11 +26,15 @@ pub(super) fn network(lan: &Lan, now: Instant) -> NetworkView {
         gateway: plan.gateway,
         gateway_mac: network.config().gateway_mac(),
         mtu: plan.mtu,
-        uplink: if plan.uplink { "user" } else { "none" }.into(),
+        uplink: plan.uplink.to_string(),
+        uplink_device: uplinks::view(lan),
         isolate: plan.isolate,
-        dns: if plan.uplink && plan.resolver.is_some() { vec![plan.gateway] } else { Vec::new() },
-        resolver: plan.resolver.filter(|_| plan.uplink).map(|resolver| resolver.to_string()),
+        dns: plan.dns(),
+        resolver: plan.resolver.map(|resolver| resolver.to_string()),
         allow: plan.allow.iter().map(ToString::to_string).collect(),
+        publish: plan.publish.iter().map(ToString::to_string).collect(),
+        routes: plan.routes.iter().map(ToString::to_string).collect(),
+        connect: plan.connect.clone(),
         ports: attached(lan).count(),
         leases: network.leases(now).iter().filter(|lease| lease.state != State::Released).count(),
         flows: network.flow_count(),
@@ -81,6 +85,7 @@ fn port(
         mtu: lan.plan.mtu,
         offload: attached.offload,
         age_s: (now - attached.since).as_secs(),
+        published: flows::published(lan, name),
         counters: total.map(counters).unwrap_or_default(),
     }
 }
@@ -177,29 +182,28 @@ pub(super) fn leases(lan: &Lan, now: Instant) -> Vec<LeaseView> {
     lan.network.leases(now).into_iter().filter(|lease| lease.state != State::Released).map(view).collect()
 }
 
-pub(super) fn flows(lan: &Lan, now: Instant) -> Vec<FlowView> {
-    let view = |flow: tapswitch_relay::FlowView| {
-        // An echo has an identifier, not ports.
-        let end = |end: std::net::SocketAddr| match flow.proto {
-            "icmp" if end.port() == 0 => end.ip().to_string(),
-            "icmp" => format!("{} id {}", end.ip(), end.port()),
-            _ => end.to_string(),
-        };
-        FlowView {
-            network: lan.plan.name.clone(),
-            name: lan.name_of(flow.port),
-            proto: flow.proto.into(),
-            src: end(flow.src),
-            dst: end(flow.dst),
-            via: (flow.via != flow.dst).then(|| end(flow.via)),
-            state: flow.state.into(),
-            up_bytes: flow.up_bytes,
-            down_bytes: flow.down_bytes,
-            idle_s: flow.idle_s,
-            expires_s: Some(flow.expires_s),
-        }
+/// A flow that is a socket of the host.
+pub(super) fn relayed(lan: &Lan, flow: &tapswitch_relay::FlowView) -> FlowView {
+    // An echo has an identifier, not ports.
+    let end = |end: std::net::SocketAddr| match flow.proto {
+        "icmp" if end.port() == 0 => end.ip().to_string(),
+        "icmp" => format!("{} id {}", end.ip(), end.port()),
+        _ => end.to_string(),
     };
-    lan.network.flows(now).into_iter().map(view).collect()
+    let way = |src, dst, bytes| WayView { src: end(src), dst: end(dst), packets: None, bytes };
+    FlowView {
+        network: lan.plan.name.clone(),
+        name: Some(lan.name_of(flow.port)),
+        id: None,
+        proto: flow.proto.into(),
+        state: flow.state.into(),
+        reason: "relayed".into(),
+        original: way(flow.src, flow.dst, flow.up_bytes),
+        reply: way(flow.dst, flow.src, flow.down_bytes),
+        via: (flow.via != flow.dst).then(|| end(flow.via)),
+        idle_s: flow.idle_s,
+        expires_s: Some(flow.expires_s),
+    }
 }
 
 pub(super) fn drops(lan: &Lan, totals: &Totals) -> Vec<DropView> {

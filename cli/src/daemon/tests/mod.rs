@@ -1,19 +1,18 @@
 //! The API over a socket pair, against a poll thread that follows a script.
 
+mod script;
+
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tapswitch_link::pass;
-use tapswitch_wire::Mac;
 
 use super::*;
 use crate::api::*;
 use crate::client::Client;
+use script::*;
 
 /// How long a test waits for what must happen.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -30,7 +29,7 @@ fn every_listing_goes_round() {
     assert_eq!(client.fdb(None).unwrap(), []);
     assert_eq!(client.arp(None).unwrap(), []);
     assert_eq!(client.leases(None).unwrap(), []);
-    assert_eq!(client.flows(None).unwrap(), []);
+    assert_eq!(client.flows(&FlowFilter::default()).unwrap(), []);
     assert_eq!(client.drops(None).unwrap(), []);
     assert_eq!(client.stats().unwrap(), stats());
     client.detach("web").unwrap();
@@ -77,6 +76,78 @@ fn attaching_hands_a_descriptor_over() {
     assert_eq!(text, "from the poll thread");
     assert_eq!(daemon.next(), "attach default/web eth0 pid 4711");
     daemon.nothing_more();
+}
+
+#[test]
+fn an_uplinks_device_is_handed_over() {
+    let daemon = scripted();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let given = daemon.client().uplink("default", |offer| {
+        assert_eq!(*offer, wanted());
+        Ok((device(1500), writer))
+    });
+    assert_eq!(given.unwrap(), network());
+    let mut text = String::new();
+    File::from(reader).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "from the poll thread");
+    assert_eq!((daemon.next(), daemon.next()), ("wanted default".into(), "uplink default eth0".into()));
+    daemon.nothing_more();
+}
+
+#[test]
+fn an_uplink_that_is_refused_or_cannot_be_opened_says_why() {
+    let daemon = scripted();
+    let error = daemon.client().uplink("default", |_| Ok((device(68), some_fd()))).unwrap_err();
+    assert_eq!(error, Error::failed("it has one already"));
+    assert_eq!((daemon.next(), daemon.next()), ("wanted default".into(), "uplink default eth0".into()));
+    let error = daemon.client().uplink("default", |_| Err(Error::failed("not permitted"))).unwrap_err();
+    assert_eq!(error, Error::failed("not permitted"));
+    assert_eq!(daemon.next(), "wanted default");
+    let error = daemon.client().uplink("no/where", |_| unreachable!("nothing is wanted")).unwrap_err();
+    assert_eq!(error, Error::failed("there is no network 'no/where'"));
+    assert_eq!(daemon.next(), "wanted no/where");
+    daemon.nothing_more();
+}
+
+#[test]
+fn ports_are_published_and_unpublished() {
+    let daemon = scripted();
+    let mut client = daemon.client();
+    let specs = ["8080:80".parse().unwrap(), "53/udp".parse().unwrap()];
+    let answer = client.publish("web", &specs).unwrap();
+    let shown: Vec<String> = answer.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["0.0.0.0:8080->80/tcp", "0.0.0.0:40000->53/udp"]);
+    assert_eq!(client.unpublish("web", &specs).unwrap(), []);
+    assert_eq!(daemon.next(), "unpublish 2");
+    assert_eq!(client.publish("no/body", &specs).unwrap_err(), Error::failed("there is no container 'no/body'"));
+    let error = client.publish("web", &["80:80".parse().unwrap(), "79-81:79-81".parse().unwrap()]).unwrap_err();
+    assert!(error.to_string().contains("80:80/tcp and 79-81:79-81/tcp would both have one port"), "{error}");
+    let error = client.publish("web", &[]).unwrap_err();
+    assert!(error.to_string().contains("name at least one"), "{error}");
+    let request = AttachRequest { publish: vec!["80:80".parse().unwrap(); 2], ..AttachRequest::default() };
+    let error = daemon.client().attach(&request, |_| unreachable!("nothing was offered")).unwrap_err();
+    assert!(error.to_string().contains("would both have one port"), "{error}");
+    daemon.nothing_more();
+}
+
+#[test]
+fn flows_are_narrowed_and_flushed() {
+    let daemon = scripted();
+    let mut client = daemon.client();
+    let filter = FlowFilter {
+        network: Some("default".into()),
+        container: Some("we b&".into()),
+        address: Some("2001:db8::1".parse().unwrap()),
+        port: Some(443),
+    };
+    assert_eq!(client.flows(&filter).unwrap(), []);
+    assert_eq!(daemon.next(), format!("flows {filter:?}"));
+    assert_eq!(client.flush(&filter).unwrap(), 3);
+    assert_eq!(daemon.next(), format!("flush {filter:?}"));
+    assert_eq!(client.flush(&FlowFilter::default()).unwrap(), 3);
+    assert_eq!(daemon.next(), format!("flush {:?}", FlowFilter::default()));
+    let error = client.flush(&FlowFilter::network(Some("nowhere"))).unwrap_err();
+    assert_eq!(error, Error::failed("there is no network 'nowhere'"));
 }
 
 #[test]
@@ -175,6 +246,10 @@ fn garbage_is_answered_with_a_reason() {
         ("PUT /v1/ports HTTP/1.1\r\nhost: x\r\n\r\n".into(), 405, "does not take PUT"),
         ("GET /v1/ports?net=x HTTP/1.1\r\nhost: x\r\n\r\n".into(), 400, "net"),
         ("POST /v1/attach HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}".into(), 426, "upgrade"),
+        ("POST /v1/networks/default/uplink HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".into(), 426, "upgrade"),
+        ("GET /v1/flows?addres=1.2.3.4 HTTP/1.1\r\nhost: x\r\n\r\n".into(), 400, "addres"),
+        ("DELETE /v1/flows?port=http HTTP/1.1\r\nhost: x\r\n\r\n".into(), 400, "port"),
+        (text(raw_attach(r#"{"publish":["80/sctp"]}"#)), 422, "write tcp or udp"),
         (text(raw_attach("{")), 400, "JSON"),
         (text(raw_attach(r#"{"ip":"10.0.0"}"#)), 422, "ip"),
         (text(raw_attach(r#"{"mac":"no"}"#)), 422, "MAC"),
@@ -260,112 +335,6 @@ fn over_the_socket_until_it_stops() {
     assert!(matches!(Client::connect(&path), Err(Error::NoDaemon(_))));
 }
 
-/// A daemon whose poll thread follows a script, and what that thread was asked.
-struct Scripted {
-    daemon: Daemon,
-    events: std_mpsc::Receiver<String>,
-}
-
-impl Scripted {
-    fn raw(&self) -> UnixStream {
-        let stream = self.daemon.connect().unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream
-    }
-
-    fn client(&self) -> Client {
-        Client::over(self.daemon.connect().unwrap()).unwrap()
-    }
-
-    fn next(&self) -> String {
-        self.events.recv_timeout(DEADLINE).expect("the poll thread was asked nothing more")
-    }
-
-    /// Nothing else was asked, now that a whole request has gone round.
-    fn nothing_more(&self) {
-        self.client().stats().unwrap();
-        assert_eq!(self.events.try_iter().collect::<Vec<_>>(), [""; 0]);
-    }
-}
-
-fn scripted() -> Scripted {
-    scripted_on(None)
-}
-
-fn scripted_on(socket: Option<ControlSocket>) -> Scripted {
-    // The smallest channel, so that the way of a full one is used too.
-    let (tx, rx) = crossbeam_channel::bounded(1);
-    let (said, events) = std_mpsc::channel();
-    let worker = std::thread::spawn(move || follow_script(&rx, &said));
-    let control = Control::new(tx, Arc::new(|| {}));
-    Scripted { daemon: Daemon::with_worker(control, worker, socket).unwrap(), events }
-}
-
-fn follow_script(commands: &crossbeam_channel::Receiver<Command>, said: &std_mpsc::Sender<String>) {
-    fn listing<T>(rows: Vec<T>, network: Option<String>) -> Result<Vec<T>, Refusal> {
-        match network {
-            Some(name) if name != "default" => Err(Refusal::NotFound(format!("there is no network '{name}'"))),
-            _ => Ok(rows),
-        }
-    }
-    let mut waiting: Option<(String, Reply<Result<JourneyView, Refusal>>)> = None;
-    for command in commands {
-        let say = |text: String| drop(said.send(text));
-        // Nobody may be waiting for the answer any more.
-        match command {
-            Command::Reserve(request, reply) => {
-                let name = request.name.unwrap_or_else(|| "c1".into());
-                say(format!("reserve {name}"));
-                let answer = match name.as_str() {
-                    "taken" => Err(Refusal::Conflict("the name 'taken' is taken".into())),
-                    name => Ok(offer(name)),
-                };
-                if reply.send(answer).is_err() {
-                    say(format!("cancel default/{name}"));
-                }
-            }
-            Command::Attach { network, name, tap, mut queues, reply } => {
-                say(format!("attach {network}/{name} {} {}", tap.interface, tap.target));
-                let answer = match name.as_str() {
-                    "bad-tap" => Err(Refusal::Invalid("that is no TAP".into())),
-                    _ => File::from(queues.remove(0))
-                        .write_all(b"from the poll thread")
-                        .map(|()| port())
-                        .map_err(|e| Refusal::Invalid(e.to_string())),
-                };
-                drop(reply.send(answer));
-            }
-            Command::Cancel { network, name } => say(format!("cancel {network}/{name}")),
-            Command::Detach(name, reply) => {
-                let answer = match name.as_str() {
-                    "web" => Ok(()),
-                    _ => Err(Refusal::NotFound(format!("there is no container '{name}'"))),
-                };
-                drop(reply.send(answer));
-            }
-            Command::Networks(reply) => {
-                // In this script, the frame that was listened for passes now.
-                if let Some((name, listener)) = waiting.take() {
-                    drop(listener.send(Ok(journey(&name))));
-                }
-                drop(reply.send(vec![network()]));
-            }
-            Command::Ports(network, reply) => drop(reply.send(listing(vec![port()], network))),
-            Command::Fdb(network, reply) => drop(reply.send(listing(vec![], network))),
-            Command::Arp(network, reply) => drop(reply.send(listing(vec![], network))),
-            Command::Leases(network, reply) => drop(reply.send(listing(vec![], network))),
-            Command::Flows(network, reply) => drop(reply.send(listing(vec![], network))),
-            Command::Drops(network, reply) => drop(reply.send(listing(vec![], network))),
-            Command::Journey { name, proto, reply } if proto.as_deref() == Some("tcp") => {
-                waiting = Some((name, reply));
-            }
-            Command::Journey { reply, .. } => drop(reply.send(Err(Refusal::Invalid("only tcp is heard here".into())))),
-            Command::Stats(reply) => drop(reply.send(stats())),
-            Command::Stop => return,
-        }
-    }
-}
-
 fn raw_attach(body: &str) -> Vec<u8> {
     format!(
         "POST /v1/attach HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: tapswitch-attach\r\n\
@@ -392,83 +361,4 @@ fn read_until(stream: &mut UnixStream, end: &str) -> String {
         }
     }
     String::from_utf8_lossy(&read).into_owned()
-}
-
-fn some_fd() -> OwnedFd {
-    File::open("/dev/null").unwrap().into()
-}
-
-fn tap() -> AttachTap {
-    AttachTap { interface: "eth0".into(), target: "pid 4711".into() }
-}
-
-fn offer(name: &str) -> AttachOffer {
-    AttachOffer {
-        network: "default".into(),
-        name: name.into(),
-        mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 2)),
-        ip: Some(Ipv4Addr::new(10, 0, 0, 2)),
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
-        dns: vec![Ipv4Addr::new(10, 0, 0, 1)],
-        search: vec![],
-        mtu: 1500,
-        queues: 1,
-    }
-}
-
-fn journey(name: &str) -> JourneyView {
-    let step = StepView { stage: "parse".into(), kind: "looked-up".into(), text: "a TCP segment".into() };
-    JourneyView { frame: "tcp".into(), port: name.into(), steps: vec![step], verdict: "relayed".into() }
-}
-
-fn network() -> NetworkView {
-    NetworkView {
-        name: "default".into(),
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 0, 0, 1),
-        gateway_mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 1)),
-        mtu: 1500,
-        uplink: "user".into(),
-        isolate: false,
-        dns: vec![],
-        resolver: None,
-        allow: vec![],
-        ports: 1,
-        leases: 0,
-        flows: 0,
-    }
-}
-
-fn port() -> PortView {
-    PortView {
-        name: "web".into(),
-        network: "default".into(),
-        port: 1,
-        interface: "eth0".into(),
-        target: "pid 4711".into(),
-        mac: Mac::from_ipv4(Ipv4Addr::new(10, 0, 0, 2)),
-        ip: Some(Ipv4Addr::new(10, 0, 0, 2)),
-        mtu: 1500,
-        offload: true,
-        age_s: 7,
-        counters: CountersView { drops: [("too-short".to_owned(), 3)].into(), ..CountersView::default() },
-    }
-}
-
-fn stats() -> StatsView {
-    StatsView {
-        version: "0.1.0".into(),
-        pid: 1,
-        uptime_s: 2,
-        networks: 1,
-        ports: 1,
-        flows: 0,
-        turns: 3,
-        sleeps: 4,
-        rx_frames: 5,
-        tx_frames: 6,
-        drops: 7,
-        threads: Vec::new(),
-    }
 }

@@ -1,9 +1,14 @@
 //! Files in, plans or messages out.
 
 use super::*;
+use crate::args::NetworkArgs;
 
 fn host() -> Host {
-    Host { subnets: vec!["127.0.0.0/8".parse().unwrap()], resolver: Some("192.0.2.53:53".parse().unwrap()) }
+    Host {
+        subnets: vec!["127.0.0.0/8".parse().unwrap()],
+        resolver: Some("192.0.2.53:53".parse().unwrap()),
+        ..Host::default()
+    }
 }
 
 fn plan(text: &str) -> Result<Vec<NetworkPlan>, Error> {
@@ -20,11 +25,14 @@ fn everything_may_be_left_out() {
             subnet: "10.210.0.0/24".parse().unwrap(),
             gateway: Ipv4Addr::new(10, 210, 0, 1),
             mtu: 1500,
-            uplink: true,
+            uplink: UplinkPlan::User,
             isolate: false,
             resolver: host().resolver,
             search: vec![],
             allow: vec![],
+            publish: vec![],
+            routes: vec![],
+            connect: vec![],
             lease_time: Duration::from_secs(3600),
             state_dir: Some("/var/lib/x".into()),
         }]
@@ -56,9 +64,9 @@ fn everything_may_be_said() {
     let [lab, dark] = &plans[..] else { panic!("{plans:?}") };
     assert_eq!((lab.name.as_str(), lab.gateway, lab.mtu), ("lab", Ipv4Addr::new(10, 9, 8, 2), 65_521));
     assert_eq!(lab.resolver, Some("127.0.0.1:5353".parse().unwrap()));
-    assert!(lab.isolate && lab.uplink && lab.allow.len() == 7 && lab.search.len() == 2);
+    assert!(lab.isolate && lab.uplink.is_user() && lab.allow.len() == 7 && lab.search.len() == 2);
     assert_eq!(lab.lease_time, Duration::from_secs(60));
-    assert_eq!((dark.name.as_str(), dark.uplink, dark.resolver), ("dark", false, None));
+    assert_eq!((dark.name.as_str(), &dark.uplink, dark.resolver), ("dark", &UplinkPlan::None, None));
 }
 
 #[test]
@@ -84,7 +92,7 @@ fn mistakes_name_their_line_and_the_way_out() {
         ("[[network]]\nmtu = 575\n", 2, "576 to 65521"),
         ("[[network]]\nmtu = 65522\n", 2, "576 to 65521"),
         ("[[network]]\nlease_time = 0\n", 2, "60 to 31536000"),
-        ("[[network]]\nuplink = 'nat:eth0'\n", 2, "\"user\" or \"none\""),
+        ("[[network]]\nuplink = 'wifi'\n", 2, "\"user\", \"none\""),
         ("[[network]]\ndns = 'one.example'\n", 2, "IP or IP:PORT"),
         ("[[network]]\nuplink = 'none'\ndns = '192.0.2.1'\n", 3, "no way out"),
         ("[[network]]\nsearch = ['ok',\n 'not ok']\n", 3, "domain name"),
@@ -140,7 +148,7 @@ fn a_description_without_end_is_refused() {
 
 #[test]
 fn a_subnet_that_the_host_uses_is_taken_if_it_is_asked_for() {
-    let host = Host { subnets: vec!["10.9.0.0/16".parse().unwrap()], resolver: None };
+    let host = Host { subnets: vec!["10.9.0.0/16".parse().unwrap()], resolver: None, ..Host::default() };
     let config = Config::parse("[[network]]\nsubnet = '10.9.8.0/24'\n", Path::new("lan.toml")).unwrap();
     assert_eq!(config.plan(&host, None).unwrap()[0].subnet.to_string(), "10.9.8.0/24");
     let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
@@ -155,12 +163,12 @@ fn subnets_avoid_the_host_and_each_other() {
         Path::new("lan.toml"),
     )
     .unwrap();
-    let host = Host { subnets: vec!["10.210.0.0/25".parse().unwrap()], resolver: None };
+    let host = Host { subnets: vec!["10.210.0.0/25".parse().unwrap()], resolver: None, ..Host::default() };
     let plans = config.plan(&host, None).unwrap();
     let subnets: Vec<String> = plans.iter().map(|plan| plan.subnet.to_string()).collect();
     assert_eq!(subnets, ["10.210.1.0/24", "10.210.2.0/24", "10.210.3.0/24"]);
 
-    let full = Host { subnets: vec!["10.0.0.0/8".parse().unwrap()], resolver: None };
+    let full = Host { subnets: vec!["10.0.0.0/8".parse().unwrap()], resolver: None, ..Host::default() };
     let error = config.plan(&full, None).unwrap_err().to_string();
     assert!(error.starts_with("lan.toml:1: ") && error.contains("give the network a subnet"), "{error}");
 }
@@ -175,22 +183,29 @@ fn options_describe_the_default_network() {
         ..NetworkArgs::default()
     };
     let plans = Config::from_args(&args).plan(&host(), None).unwrap();
-    assert_eq!((plans[0].gateway, plans[0].uplink), (Ipv4Addr::new(10, 9, 0, 254), false));
+    assert_eq!((plans[0].gateway, &plans[0].uplink), (Ipv4Addr::new(10, 9, 0, 254), &UplinkPlan::None));
 
     let args = NetworkArgs { gateway: Some("10.8.0.1".into()), ..args };
     let error = Config::from_args(&args).plan(&host(), None).unwrap_err();
     assert!(error.to_string().starts_with("--gateway: gateway 10.8.0.1 is outside"), "{error}");
     assert_eq!(error.exit_code(), 2);
 
+    let args = NetworkArgs {
+        uplink: Some("tun:ts0".into()),
+        uplink_ip: Some("192.0.2.2/24".into()),
+        uplink_mtu: Some(1400),
+        no_nat: true,
+        ..NetworkArgs::default()
+    };
+    let plans = Config::from_args(&args).plan(&host(), None).unwrap();
+    let packet = plans[0].uplink.packet().unwrap();
+    assert_eq!((packet.device.as_str(), packet.mtu, packet.translate), ("ts0", Some(1400), false));
+    let args =
+        NetworkArgs { uplink: Some("nat:eth0".into()), uplink_gateway: Some("x".into()), ..NetworkArgs::default() };
+    let error = Config::from_args(&args).plan(&host(), None).unwrap_err();
+    assert!(error.to_string().starts_with("--uplink-gateway: uplink_gateway 'x'"), "{error}");
+
     let error = Config::own(&["everything".into()]).plan(&host(), None).unwrap_err();
     assert!(error.to_string().starts_with("--allow: 'everything'"), "{error}");
     assert_eq!(error.exit_code(), 2);
-}
-
-#[test]
-fn resolver_is_the_first_usable_nameserver() {
-    let text =
-        "# nameserver 1.1.1.1\nsearch x\nnameserver fe80::1%eth0\nnameserver\t192.0.2.7 \nnameserver 192.0.2.8\n";
-    assert_eq!(first_nameserver(text), Some("192.0.2.7:53".parse().unwrap()));
-    assert_eq!(first_nameserver("nameserver\noptions rotate\n"), None);
 }

@@ -5,9 +5,14 @@
 //! | `GET /v1/version` | [`Version`] |
 //! | `GET /v1/networks` | list of [`NetworkView`] |
 //! | `GET /v1/networks/NAME` | [`NetworkView`] |
-//! | `GET /v1/ports`, `/v1/fdb`, `/v1/arp`, `/v1/leases`, `/v1/flows`, `/v1/drops` (each with `?network=NAME`) | lists of the views below |
+//! | `POST /v1/networks/NAME/uplink` | `101` and a hand-over as below |
+//! | `GET /v1/ports`, `/v1/fdb`, `/v1/arp`, `/v1/leases`, `/v1/drops` (each with `?network=NAME`) | lists of the views below |
+//! | `GET /v1/flows` (narrowed by the fields of [`FlowFilter`], as `?container=web&port=443`) | list of [`FlowView`] |
+//! | `DELETE /v1/flows` (narrowed alike) | [`Flushed`] |
 //! | `GET /v1/stats` | [`StatsView`] |
 //! | `GET /v1/ports/NAME/journey` (with `?proto=tcp`, `udp`, `icmp` or `arp`) | [`JourneyView`], see below |
+//! | `POST /v1/ports/NAME/publish` with [`PublishRequest`] | list of [`Published`]: what is published by this |
+//! | `POST /v1/ports/NAME/unpublish` with [`PublishRequest`] | list of [`Published`]: what no longer is |
 //! | `POST /v1/attach` with [`AttachRequest`] | `101` and the hand-over below |
 //! | `DELETE /v1/ports/NAME` | `204` |
 //!
@@ -21,6 +26,10 @@
 //! [`AttachTap`] with the descriptor as `SCM_RIGHTS` beside it, the daemon answers with an [`AttachResult`]. A connection
 //! that ends early leaves nothing behind.
 //!
+//! An uplink's device is handed over in the same way: `POST /v1/networks/NAME/uplink` upgrades to `tapswitch-uplink`, the
+//! daemon says with an [`UplinkOffer`] which device the network wants, the client opens it and sends an [`UplinkDevice`]
+//! with the descriptor, the daemon answers with an [`UplinkResult`].
+//!
 //! # Journeys
 //!
 //! `GET /v1/ports/NAME/journey` tells what every stage found out about the next matching frame that the container sends.
@@ -32,7 +41,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+/// Goes with the descriptor of an uplink: what was opened.
+pub use tapswitch_link::uplink::About as UplinkDevice;
+/// What the device of an uplink is for.
+pub use tapswitch_link::uplink::Mode as UplinkKind;
 use tapswitch_wire::Mac;
+
+mod flows;
+mod uplinks;
+
+pub use crate::publish::{Ports, Proto, Published, Spec};
+pub use flows::{FlowFilter, FlowView, Flushed, WayView};
+pub use uplinks::{NatView, UPLINK_PROTOCOL, UplinkOffer, UplinkResult, UplinkState, UplinkView};
 
 /// The protocol that `POST /v1/attach` upgrades to.
 pub const ATTACH_PROTOCOL: &str = "tapswitch-attach";
@@ -73,6 +93,16 @@ pub struct AttachRequest {
     /// Nothing is reserved: the container's own DHCP client will ask.
     #[serde(default)]
     pub dhcp: bool,
+    /// Ports to publish. They belong to the container and end with it.
+    #[serde(default)]
+    pub publish: Vec<Spec>,
+}
+
+/// Asks for ports of a container to be published, or not to be any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// At least one. To end what is published, `PORT` alone names it whatever leads there.
+    pub specs: Vec<Spec>,
 }
 
 /// What the client configures on the interface it makes.
@@ -137,8 +167,11 @@ pub struct NetworkView {
     pub gateway_mac: Mac,
     /// MTU of its ports.
     pub mtu: u16,
-    /// `user` or `none`.
+    /// `user`, `none`, `nat:IFACE`, `lan:IFACE` or `tun:NAME`.
     pub uplink: String,
+    /// More of an uplink that is a device; absent for `user` and `none`.
+    #[serde(default)]
+    pub uplink_device: Option<UplinkView>,
     /// Whether its containers are kept from each other.
     pub isolate: bool,
     /// Name servers that its containers are told.
@@ -147,6 +180,15 @@ pub struct NetworkView {
     pub resolver: Option<String>,
     /// Destinations on the host that are allowed although they are denied by default.
     pub allow: Vec<String>,
+    /// Ports that it publishes by the names of containers: `NAME=SPEC`.
+    #[serde(default)]
+    pub publish: Vec<String>,
+    /// Static routes: `CIDR via ADDR`.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    /// Networks that it is routed to and from.
+    #[serde(default)]
+    pub connect: Vec<String>,
     /// Number of attached containers.
     pub ports: usize,
     /// Number of addresses in use.
@@ -193,6 +235,9 @@ pub struct PortView {
     pub offload: bool,
     /// Seconds since it was attached.
     pub age_s: u64,
+    /// Its published ports.
+    #[serde(default)]
+    pub published: Vec<Published>,
     /// What passed.
     pub counters: CountersView,
 }
@@ -243,33 +288,6 @@ pub struct LeaseView {
     /// `offered`, `bound`, `reserved` or `declined`.
     pub state: String,
     /// Seconds until it ends; absent for one that does not.
-    pub expires_s: Option<u64>,
-}
-
-/// A flow through the uplink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowView {
-    /// The network.
-    pub network: String,
-    /// The container's name.
-    pub name: String,
-    /// `tcp`, `udp` or `icmp`.
-    pub proto: String,
-    /// The container's end.
-    pub src: String,
-    /// The other end, as the container sees it.
-    pub dst: String,
-    /// The other end, as the host reaches it, where that differs.
-    pub via: Option<String>,
-    /// State of the flow.
-    pub state: String,
-    /// Bytes from the container.
-    pub up_bytes: u64,
-    /// Bytes to the container.
-    pub down_bytes: u64,
-    /// Seconds since anything passed.
-    pub idle_s: u64,
-    /// Seconds until it is forgotten if nothing passes.
     pub expires_s: Option<u64>,
 }
 

@@ -3,7 +3,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are help texts, and brackets mean optional there")]
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -14,6 +14,7 @@ use tapswitch_wire::Mac;
 use crate::error::EXIT_STATUS;
 use tapswitch_link::pass::MAX_QUEUES;
 
+use crate::publish::Spec;
 use crate::threads::{CpuList, MAX_WORKERS};
 
 const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold());
@@ -22,13 +23,34 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   tapswitch run -- sh
   tapswitch run --name db --ip 10.210.0.9 -- ./server --port 80
+  tapswitch run -p 8080:80 -- ./server
+                          (port 8080 of the host leads to its port 80)
   tapswitch run --allow 127.0.0.1:8080 -- sh
                           (it may reach the host's port 8080)";
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  tapswitch publish web 8080:80             port 8080 of every address
+  tapswitch publish web 127.0.0.1:8080:80   of this address only
+  tapswitch publish web 80                  a free port, which the answer names
+  tapswitch publish dns 53:53/udp 53:53
+  tapswitch publish web 8000-8009:80-89     each port leads to its own";
+
+const UPLINK_EXAMPLES: &str = "\
+Examples:
+  sudo tapswitch --socket $XDG_RUNTIME_DIR/tapswitch/tapswitch.sock network uplink default
+  tapswitch network uplink default --macvtap
+
+The device that the network waits for (see tapswitch network inspect NETWORK)
+is opened here, with the rights and in the network namespace of the caller,
+and handed to the daemon, which needs no rights for it.";
 
 const UP_EXAMPLES: &str = "\
 Examples:
   tapswitch up
   tapswitch up --subnet 10.9.0.0/24 --isolate --allow 127.0.0.1:8080
+  tapswitch up --uplink nat:eth0
+  tapswitch up --uplink tun:ts0 --uplink-ip 192.0.2.2/24
   tapswitch up lan.toml --capture all.pcapng
 
 A file holds one table for each network; every key may be left out, and then
@@ -38,12 +60,40 @@ has the default of the option above:
   subnet = \"10.9.0.0/24\"
   gateway = \"10.9.0.1\"
   mtu = 1500
-  uplink = \"user\"           # \"none\" is --internal
+  uplink = \"user\"           # \"none\" is --internal; or \"nat:IFACE\",
+                            # \"lan:IFACE\", \"tun:NAME\"
   isolate = false
   dns = \"192.0.2.53:53\"     # the resolver that DNS questions go to
   search = [\"lan.example\"]  # default: none
   allow = [\"127.0.0.1:8080\", \"10.1.0.0/16\", \"192.0.2.1:443\"]
+  publish = [\"web=8080:80\", \"dns=53:53/udp\"]
+                            # NAME=SPEC, see --publish of run; default: none
+  routes = [\"10.8.0.0/16 via 10.9.0.5\"]
+                            # default: none
+  connect = [\"office\"]      # networks that it is routed to; default: none
   lease_time = 3600         # seconds
+
+For the uplinks nat:IFACE and tun:NAME there are also the keys uplink_ip,
+uplink_gateway, uplink_mac, uplink_mtu and translate (false is --no-nat), and
+a table for how they translate, here with its defaults; times in seconds:
+  [network.nat]
+  mapping = \"endpoint-independent\"    # or \"address-dependent\" or
+  filtering = \"address-dependent\"     # \"address-and-port-dependent\"
+  ports = \"random\"                    # or \"preserve\"
+  port_range = \"1024-65535\"
+  udp_timeout = 300                  # RFC 4787: at least 120
+  tcp_established_timeout = 7440     # RFC 5382: at least 7440
+  tcp_transitory_timeout = 240       # RFC 5382: at least 240
+  icmp_timeout = 60                  # RFC 5508: at least 60
+  max_sessions = 262144
+  container_sessions = 65536         # of one container,
+  container_rate = 50000             # new ones in a second,
+  container_ports = 32768            # and its ports of one protocol
+  no_translate = []                  # destinations, as [\"10.0.0.0/8\"]
+  hairpin = true
+
+An uplink that is a device is opened with the rights of this process. If they
+do not suffice, the network waits for it: see tapswitch network uplink --help.
 
 Once containers can be attached, one line on stderr says so; with --json it is
 one line of JSON on stdout.";
@@ -72,6 +122,7 @@ fn long_help() -> String {
          tapswitch run -- sh               a shell in a container, with network\n  \
          tapswitch up                      the daemon, in the foreground\n  \
          tapswitch attach 4711 --name web  joins the container of process 4711\n  \
+         tapswitch publish web 8080:80     port 8080 of the host leads to its port 80\n  \
          tapswitch show flows --json       for programs\n\n{EXIT_STATUS}"
     )
 }
@@ -117,21 +168,57 @@ pub enum Verb {
     /// List the attached containers
     #[command(after_help = "Examples:\n  tapswitch ls\n  tapswitch ls --json")]
     Ls,
-    /// List and describe networks
+    /// Publish ports of a container, until it ends or they are unpublished
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish {
+        /// The container's name, as `tapswitch ls` shows it
+        name: String,
+        /// [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]. Without HOSTIP every address of the host leads there, or the
+        /// address of the uplink; without HOSTPORT a free port is picked; the protocol is tcp unless udp is written
+        #[arg(required = true)]
+        spec: Vec<Spec>,
+    },
+    /// End what of a container is published
+    #[command(
+        after_help = "Examples:\n  tapswitch unpublish web 8080:80\n  tapswitch unpublish web 80     (whatever leads to port 80 of web)"
+    )]
+    Unpublish {
+        /// The container's name, as `tapswitch ls` shows it
+        name: String,
+        /// As for `publish`; what is left out may be anything there
+        #[arg(required = true)]
+        spec: Vec<Spec>,
+    },
+    /// List and describe networks, and give them their uplinks
     #[command(subcommand)]
-    #[command(after_help = "Examples:\n  tapswitch network ls\n  tapswitch network inspect default")]
+    #[command(
+        after_help = "Examples:\n  tapswitch network ls\n  tapswitch network inspect default\n  sudo tapswitch network uplink default"
+    )]
     Network(NetworkVerb),
     /// Show what the daemon knows: ports, FDB, neighbours, leases, flows, drops, its own figures
     #[command(
-        after_help = "Examples:\n  tapswitch show fdb\n  tapswitch show drops --network default\n  tapswitch show flows --json"
+        after_help = "Examples:\n  tapswitch show fdb\n  tapswitch show drops --network default\n  tapswitch show flows --container web --port 443\n  tapswitch show flows --json"
     )]
     Show {
         /// What to show
         #[arg(value_name = "WHAT")]
         what: Table,
-        /// Only of this network [default: all]
-        #[arg(long, value_name = "NET")]
-        network: Option<String>,
+        /// What narrows it.
+        #[command(flatten)]
+        narrow: NarrowArgs,
+    },
+    /// End flows at once: whoever uses them starts again, by the rules and forwards of now
+    #[command(
+        after_help = "Examples:\n  tapswitch flush flows --container web\n  tapswitch flush flows --address 192.0.2.9 --port 443\n  \
+                      tapswitch flush flows          (all of them)"
+    )]
+    Flush {
+        /// What to end
+        #[arg(value_name = "WHAT")]
+        what: Flushable,
+        /// What narrows it.
+        #[command(flatten)]
+        narrow: NarrowArgs,
     },
     /// Print the completions of a shell
     #[command(
@@ -161,6 +248,40 @@ pub enum NetworkVerb {
         /// The network's name
         name: String,
     },
+    /// Open the device of a network's uplink, and hand it to the daemon
+    #[command(after_help = UPLINK_EXAMPLES)]
+    Uplink {
+        /// The network's name
+        network: String,
+        /// Make a macvtap on the interface, which needs root [default: what the interface is itself, on Ethernet a packet
+        /// socket]
+        #[arg(long)]
+        macvtap: bool,
+    },
+}
+
+/// What narrows a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct NarrowArgs {
+    /// Only of this network [default: all]
+    #[arg(long, value_name = "NET")]
+    pub network: Option<String>,
+    /// Only flows of this container [default: all]
+    #[arg(long, value_name = "C")]
+    pub container: Option<String>,
+    /// Only flows with this address at one of their ends [default: all]
+    #[arg(long, value_name = "A")]
+    pub address: Option<IpAddr>,
+    /// Only flows with this port at one of their ends, that of --address if both are given [default: all]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+}
+
+/// What `flush` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flushable {
+    /// Flows through the uplinks
+    Flows,
 }
 
 /// What `show` shows.
@@ -206,6 +327,11 @@ pub struct PortArgs {
     /// [default: off, tapswitch sets it]
     #[arg(long)]
     pub dhcp: bool,
+    /// Publish ports of the container, [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp], may be repeated. Without HOSTIP every
+    /// address of the host leads there, or the address of the uplink; without HOSTPORT a free port is picked
+    /// [default: none]
+    #[arg(short = 'p', long, value_name = "SPEC")]
+    pub publish: Vec<Spec>,
     /// A plain TAP: no super-frames, every checksum complete [default: off, offloads are used]
     #[arg(long)]
     pub no_offload: bool,
@@ -300,7 +426,29 @@ pub struct NetworkArgs {
     /// MTU of the network, 576 to 65521 [default: 1500]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub mtu: Option<i64>,
-    /// No way out: containers reach each other and the gateway only [default: off, uplink user]
+    /// The way out: user (each flow is a socket of the host), nat:IFACE (packets of our own on the LAN of IFACE),
+    /// lan:IFACE (the switch is joined to that LAN), tun:NAME (packets into the host's stack), none [default: user]
+    #[arg(long, value_name = "U", conflicts_with_all = ["file", "internal"])]
+    pub uplink: Option<String>,
+    /// Address of uplink nat: or tun:, ADDR/LEN or dhcp [default: dhcp for nat:, must be given for tun:]
+    #[arg(long, value_name = "CIDR|dhcp", conflicts_with = "file")]
+    pub uplink_ip: Option<String>,
+    /// Router that leads on from uplink nat: or tun: [default: the one that DHCP names; must be given with a static
+    /// address of nat:, tun: needs none]
+    #[arg(long, value_name = "IP", conflicts_with = "file")]
+    pub uplink_gateway: Option<String>,
+    /// MAC address on uplink nat: or tun: [default: 02:42: and the four bytes of a static address; with DHCP one made from
+    /// the names of host, user and network]
+    #[arg(long, value_name = "M", conflicts_with = "file")]
+    pub uplink_mac: Option<String>,
+    /// MTU of uplink nat: or tun:, 576 to 65521 [default: the device's]
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub uplink_mtu: Option<i64>,
+    /// Packets leave uplink nat: or tun: with the containers' own addresses, to a LAN that knows the way back
+    /// [default: off, they leave with the uplink's address]
+    #[arg(long, conflicts_with = "file")]
+    pub no_nat: bool,
+    /// No way out: containers reach each other and the gateway only, as --uplink none [default: off]
     #[arg(long, conflicts_with = "file")]
     pub internal: bool,
     /// Keep the containers from each other [default: off]
@@ -355,110 +503,4 @@ pub enum LogLevel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace())
-    }
-
-    #[test]
-    fn definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_verb_parses() {
-        for line in [
-            "tapswitch demo",
-            "tapswitch run",
-            "tapswitch run -- sh -c true",
-            "tapswitch run --network n --name a --ifname e1 --ip 10.0.0.2 --mac 02:42:0a:00:00:02 --no-offload --hostname h \
-             --dns 10.0.0.1 --dns 10.0.0.2 --dns-search lan --allow 127.0.0.1:80 -- cmd",
-            "tapswitch up",
-            "tapswitch up lan.toml --leases /tmp/x --capture a.pcapng --log debug",
-            "tapswitch up --poll busy --spin 20",
-            "tapswitch up --workers 2 --cpus 0-1 --queues 2 --io uring",
-            "tapswitch up --subnet 10.0.0.0/24 --gateway 10.0.0.9 --mtu 9000 --internal --isolate --allow 10.1.0.0/16 --dns 9.9.9.9:53",
-            "tapswitch attach 4711 --dhcp",
-            "tapswitch attach blue --socket /tmp/s --json",
-            "tapswitch detach web",
-            "tapswitch ls",
-            "tapswitch --json ls",
-            "tapswitch network ls",
-            "tapswitch network inspect default",
-            "tapswitch show ports",
-            "tapswitch show fdb --network default",
-            "tapswitch show arp",
-            "tapswitch show leases",
-            "tapswitch show flows",
-            "tapswitch show drops",
-            "tapswitch show stats",
-            "tapswitch completions bash",
-            "tapswitch man",
-            "tapswitch man /tmp",
-        ] {
-            if let Err(error) = parse(line) {
-                panic!("{line}: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_lines_are_usage_errors() {
-        for (line, kind) in [
-            ("tapswitch fly", ErrorKind::InvalidSubcommand),
-            ("tapswitch help", ErrorKind::InvalidSubcommand),
-            ("tapswitch attach", ErrorKind::MissingRequiredArgument),
-            ("tapswitch attach 1 --dhcp --ip 10.0.0.2", ErrorKind::ArgumentConflict),
-            ("tapswitch attach 1 --ip 10.0.0", ErrorKind::ValueValidation),
-            ("tapswitch attach 1 --mac 02:42", ErrorKind::ValueValidation),
-            ("tapswitch attach 1 --publish 80", ErrorKind::UnknownArgument),
-            ("tapswitch run --nmae web", ErrorKind::UnknownArgument),
-            ("tapswitch up lan.toml --subnet 10.0.0.0/24", ErrorKind::ArgumentConflict),
-            ("tapswitch up lan.toml --isolate", ErrorKind::ArgumentConflict),
-            ("tapswitch up --log loud", ErrorKind::InvalidValue),
-            ("tapswitch up --log trace", ErrorKind::InvalidValue),
-            ("tapswitch show everything", ErrorKind::InvalidValue),
-            ("tapswitch network inspect", ErrorKind::MissingRequiredArgument),
-            ("tapswitch completions cmd.exe", ErrorKind::InvalidValue),
-            ("tapswitch detach", ErrorKind::MissingRequiredArgument),
-        ] {
-            match parse(line) {
-                Ok(cli) => panic!("{line} was taken: {cli:?}"),
-                Err(error) => assert_eq!(error.kind(), kind, "{line}: {error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn command_of_run_keeps_its_own_options() {
-        for line in ["tapswitch run --name a -- ls -l --json", "tapswitch run --name a ls -l --json"] {
-            let cli = parse(line).unwrap();
-            assert!(!cli.global.json, "{line}");
-            let Verb::Run(run) = cli.verb else { panic!("{line} is not run") };
-            assert_eq!(run.cmd, ["ls", "-l", "--json"], "{line}");
-        }
-    }
-
-    #[test]
-    fn every_help_states_defaults_and_an_example() {
-        fn check(command: &mut clap::Command, path: &str) {
-            let help = command.render_help().to_string();
-            assert!(help.contains("Example"), "no example in the help of {path}:\n{help}");
-            for argument in command.get_arguments().filter(|a| !a.is_positional()) {
-                let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
-                let shown = text.contains("[default: ") || !argument.get_default_values().is_empty();
-                let own = ["help", "version"].contains(&argument.get_id().as_str());
-                assert!(shown || own, "{path}: {} states no default", argument.get_id());
-            }
-            for verb in command.get_subcommands_mut() {
-                let path = format!("{path} {}", verb.get_name());
-                check(verb, &path);
-            }
-        }
-        check(&mut Cli::command(), "tapswitch");
-    }
-}
+mod tests;

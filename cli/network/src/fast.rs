@@ -1,0 +1,96 @@
+//! The fast way of established sessions, for every poll thread: no gateway, no neighbour table, no owner.
+
+use std::sync::Arc;
+
+use tapswitch_conntrack::{Conntrack, Passed, Realm, Tuple};
+use tapswitch_wire::{DropReason, Frame, Instant, Journey, Mac, PortId, Stage, Step, Verdict};
+
+use crate::forwarder::Forwarder;
+use crate::lan::{Ports, deliver};
+
+/// What a thread needs of a packet uplink.
+#[derive(Clone, Debug)]
+pub(crate) struct Fast {
+    conntrack: Arc<Conntrack>,
+    /// Our MAC address on the LAN.
+    inside: Mac,
+    /// Our MAC address on the uplink.
+    outside: Option<Mac>,
+}
+
+impl Fast {
+    pub(crate) fn new(conntrack: Arc<Conntrack>, inside: Mac) -> Fast {
+        Fast { conntrack, inside, outside: None }
+    }
+
+    /// The uplink's device came or went.
+    pub(crate) fn set_outside(&mut self, mac: Option<Mac>) {
+        self.outside = mac;
+    }
+
+    /// Whether a frame is for us at layer 2.
+    fn takes(&self, realm: Realm, frame: &Frame<'_>) -> bool {
+        let own = match realm {
+            Realm::Inside => Some(self.inside),
+            Realm::Outside => self.outside,
+        };
+        Some(frame.dst_mac()) == own && frame.parsed().vlan.is_none()
+    }
+}
+
+impl Forwarder {
+    /// Takes a packet of an established session all the way. `None`: it is as it came, and takes the slow way.
+    #[inline]
+    pub(crate) fn pass(
+        &mut self,
+        realm: Realm,
+        frame: &mut Frame<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Option<Result<Verdict, DropReason>> {
+        let fast = self.fast.as_ref().filter(|fast| fast.takes(realm, frame))?;
+        let (inside, outside) = (fast.inside, fast.outside);
+        let before = Tuple::read(frame);
+        let Passed { egress, mac } = fast.conntrack.pass(realm, frame, fast.conntrack.config().mtu, now)?;
+        journey.note(|| {
+            let tuple = |tuple: Option<Tuple>| tuple.map(|tuple| tuple.to_string()).unwrap_or_default();
+            Step::changed(Stage::Nat, format!("{} becomes {}", tuple(before), tuple(Tuple::read(frame))))
+        });
+        frame.set_dst_mac(mac);
+        match (egress, outside) {
+            (Realm::Inside, _) => frame.set_src_mac(inside),
+            (Realm::Outside, Some(outside)) => frame.set_src_mac(outside),
+            (Realm::Outside, None) => return Some(Err(DropReason::UplinkDown)),
+        }
+        if realm == Realm::Inside {
+            // Seen from the switch, the gateway got it.
+            self.switch.sent(PortId::GATEWAY, frame.bytes().len());
+        }
+        Some(match egress {
+            Realm::Outside => ports.tx_uplink(frame.meta(), frame.bytes()).map(|()| Verdict::Relay),
+            Realm::Inside => self.enter(frame, now, journey, ports),
+        })
+    }
+
+    /// Sends a frame of the gateway into the switch.
+    fn enter(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        ports: &mut impl Ports,
+    ) -> Result<Verdict, DropReason> {
+        self.switch.decide(PortId::GATEWAY, frame, now, journey, &mut self.targets)?;
+        match self.targets[..] {
+            [to] => deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to)),
+            _ => {
+                for to in self.targets.drain(..) {
+                    // Counted at the port.
+                    let _ = deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes());
+                }
+                Ok(Verdict::Reply)
+            }
+        }
+    }
+}

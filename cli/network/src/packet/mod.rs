@@ -1,0 +1,359 @@
+//! The packet uplink: packets leave by an interface of our own, translated or routed.
+//!
+//! It has two faces. Towards the containers stands the network's gateway, which checked the packet and took one from its
+//! TTL. Towards the uplink's LAN stands a second [`Gateway`]: it answers ARP and pings for our address there, finds next
+//! hops, and says with ICMP errors why something from outside went no further. Between them [`Conntrack`] decides and
+//! translates. All of it is the owner's; what other threads need for established sessions, they have in
+//! [`Fast`](crate::fast::Fast).
+//!
+//! | state | meaning | left when |
+//! |---|---|---|
+//! | waiting | no device was handed over | one is |
+//! | asking | a DHCP client asks for our address | it is bound |
+//! | up | packets pass | the device goes, or the lease is lost: sessions end with the address they used |
+
+mod translate;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use tapswitch_conntrack::fragment::{Fragments, Ids, Limits};
+use tapswitch_conntrack::{self as conntrack, Conntrack, Realm};
+use tapswitch_dhcp::client::{self, Client, Event, Lease};
+use tapswitch_nat::{self as nat, Gateway, NeighbourView};
+use tapswitch_wire::{
+    DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Rewrite, Verdict,
+};
+
+use crate::lan::Ports;
+use crate::network::Inside;
+
+/// UDP port on which a DHCP client listens.
+const DHCP_CLIENT: u16 = 68;
+
+/// How the uplink gets its address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Addressing {
+    /// It was given one.
+    Static {
+        /// The address, with the prefix length of its subnet.
+        address: Ipv4Net,
+        /// The router towards everything else.
+        router: Option<Ipv4Addr>,
+    },
+    /// It asks for one.
+    Dhcp,
+}
+
+/// What a packet uplink is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PacketUplink {
+    /// Our address there.
+    pub addressing: Addressing,
+    /// The MTU there.
+    pub mtu: u16,
+    /// Subnets behind other routers of the uplink's LAN, and those routers' addresses.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// How packets are translated. Its subnets, its MTU and whether it hairpins are filled in here.
+    pub nat: conntrack::Config,
+}
+
+/// What is known of a packet uplink, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PacketView {
+    /// `waiting`, `asking` or `up`.
+    pub state: &'static str,
+    /// Our address there.
+    pub address: Option<Ipv4Net>,
+    /// The router.
+    pub router: Option<Ipv4Addr>,
+    /// Our MAC address there.
+    pub mac: Option<Mac>,
+    /// Sessions and mappings.
+    pub sessions: usize,
+    /// Mappings.
+    pub mappings: usize,
+}
+
+/// What a whole datagram's fragments become.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    rewrite: Rewrite,
+    egress: Realm,
+    /// Another identification, where many senders share an address.
+    id: Option<u16>,
+}
+
+/// The device.
+#[derive(Clone, Copy, Debug)]
+struct Device {
+    mac: Mac,
+    /// The other end's, on a link without addresses.
+    peer: Option<Mac>,
+}
+
+/// A packet uplink.
+pub(crate) struct Packet {
+    told: PacketUplink,
+    conntrack: Arc<Conntrack>,
+    device: Option<Device>,
+    outside: Option<Gateway>,
+    router: Option<Ipv4Addr>,
+    address: Option<Ipv4Net>,
+    client: Option<Client>,
+    fragments: Fragments<Decided>,
+    ids: Ids,
+    drops: DropCounters,
+    /// Scratch space for fragments.
+    buffer: Vec<u8>,
+    secret: u64,
+    /// Whether sessions are still to be looked at whose time has come.
+    is_behind: bool,
+}
+
+/// Sends to the uplink's device, and counts what it refuses.
+pub(crate) struct Wire<'a, P> {
+    pub(crate) ports: &'a mut P,
+    pub(crate) drops: &'a mut DropCounters,
+}
+
+impl<P: Ports> Emit for Wire<'_, P> {
+    fn emit(&mut self, meta: &Meta, frame: &[u8]) {
+        if let Err(reason) = self.ports.tx_uplink(meta, frame) {
+            self.drops.count(reason);
+        }
+    }
+}
+
+impl Packet {
+    pub(crate) fn new(mut told: PacketUplink, inside: &nat::Config, secret: u64) -> Packet {
+        told.nat.inside = std::iter::once(inside.subnet).chain(inside.routes.iter().map(|(net, _)| *net)).collect();
+        told.nat.mtu = inside.mtu.min(told.mtu);
+        told.nat.hairpin &= !inside.isolate;
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&secret.to_be_bytes());
+        key[8..].copy_from_slice(&secret.rotate_left(17).to_be_bytes());
+        Packet {
+            conntrack: Arc::new(Conntrack::new(told.nat.clone(), secret)),
+            told,
+            device: None,
+            outside: None,
+            router: None,
+            address: None,
+            client: None,
+            fragments: Fragments::new(Limits::default(), key),
+            ids: Ids::new(key),
+            drops: DropCounters::default(),
+            buffer: Vec::new(),
+            secret,
+            is_behind: false,
+        }
+    }
+
+    pub(crate) fn conntrack(&self) -> &Arc<Conntrack> {
+        &self.conntrack
+    }
+
+    /// The device is there: its MAC address is ours, `peer` the other end's on a link without addresses.
+    pub(crate) fn up(&mut self, mac: Mac, peer: Option<Mac>, now: Instant) {
+        self.device = Some(Device { mac, peer });
+        match self.told.addressing {
+            Addressing::Static { address, router } => self.bind(address, router, now),
+            Addressing::Dhcp => {
+                let config = client::Config { mac, hostname: None, client_id: None, secret: self.secret };
+                self.client = Some(Client::new(config, now));
+            }
+        }
+    }
+
+    /// The device has gone.
+    pub(crate) fn down(&mut self, now: Instant) {
+        self.device = None;
+        self.client = None;
+        self.unbind(now);
+    }
+
+    /// Before the end: gives a lease back.
+    pub(crate) fn release(&mut self, ports: &mut impl Ports) {
+        if let Some(client) = &mut self.client {
+            client.release(&mut Wire { ports, drops: &mut self.drops });
+        }
+    }
+
+    fn bind(&mut self, address: Ipv4Net, router: Option<Ipv4Addr>, now: Instant) {
+        let Some(device) = self.device else { return };
+        // What is inside must not be outside too (RFC 4787 REQ-7).
+        if self.told.nat.inside.iter().any(|net| net.contains(&address.network()) || address.contains(&net.network())) {
+            self.unbind(now);
+            return;
+        }
+        self.router = router;
+        if self.address == Some(address) {
+            return;
+        }
+        self.address = Some(address);
+        let config = nat::Config {
+            mac: device.mac,
+            ip: address.addr(),
+            subnet: address.trunc(),
+            mtu: self.told.mtu,
+            uplink: false,
+            services: Vec::new(),
+            verify_source: false,
+            isolate: false,
+            routes: Vec::new(),
+            peers: Vec::new(),
+            translated: true,
+            point_to_point: device.peer,
+        };
+        let mut outside = Gateway::new(config, self.secret.rotate_left(7));
+        if device.peer.is_none() {
+            outside.announce(now);
+        }
+        self.outside = Some(outside);
+        self.conntrack.set_outside(self.told.nat.translate.then(|| address.addr()), now);
+    }
+
+    fn unbind(&mut self, now: Instant) {
+        self.outside = None;
+        self.router = None;
+        self.address = None;
+        self.conntrack.set_outside(None, now);
+    }
+
+    fn client_said(&mut self, event: Option<Event>, now: Instant) {
+        match event {
+            Some(Event::Bound(lease) | Event::Renewed(lease)) => {
+                let Lease { address, router, .. } = lease;
+                self.bind(address, router, now);
+            }
+            Some(Event::Lost) => self.unbind(now),
+            None => {}
+        }
+    }
+
+    /// Once a turn, if something is due.
+    pub(crate) fn poll(&mut self, inside: &mut Inside<'_, impl Ports>) {
+        let now = inside.now();
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if self.is_behind || is_due(self.conntrack.deadline()) {
+            self.is_behind = !self.conntrack.poll(now);
+        }
+        // Nobody is told of fragments that did not all come: the destination got the first one, and says so itself.
+        while is_due(self.fragments.deadline()) && self.fragments.poll(now).is_some() {}
+        if let Some(client) = &mut self.client
+            && is_due(client.deadline())
+        {
+            let event = client.poll(now, &mut Wire { ports: inside.ports(), drops: &mut self.drops });
+            self.client_said(event, now);
+        }
+        if let Some(outside) = &mut self.outside
+            && is_due(outside.deadline())
+        {
+            outside.poll(now, &mut Wire { ports: inside.ports(), drops: &mut self.drops });
+        }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_behind
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let client = self.client.as_ref().and_then(Client::deadline);
+        let outside = self.outside.as_ref().and_then(Gateway::deadline);
+        [self.conntrack.deadline(), self.fragments.deadline(), client, outside].into_iter().flatten().min()
+    }
+
+    /// Takes a frame that the uplink's device brought, all the way.
+    pub(crate) fn rx(
+        &mut self,
+        meta: Meta,
+        bytes: &mut [u8],
+        inside: &mut Inside<'_, impl Ports>,
+        journey: &mut impl Journey,
+    ) -> Result<Verdict, DropReason> {
+        let now = inside.now();
+        let mut frame = Frame::parse(meta, bytes)?;
+        if let Some(client) = &mut self.client
+            && is_for_dhcp_client(&frame)
+        {
+            let event = client.handle(&frame, now, &mut Wire { ports: inside.ports(), drops: &mut self.drops })?;
+            self.client_said(event, now);
+            return Ok(Verdict::Reply);
+        }
+        let Some(outside) = &mut self.outside else { return Err(DropReason::UplinkDown) };
+        if frame.parsed().l3 == L3::Arp
+            && let Some(sender) = arp_sender(&frame)
+        {
+            self.conntrack.forget_hop(Realm::Outside, sender);
+        }
+        let wire = &mut Wire { ports: inside.ports(), drops: &mut self.drops };
+        match outside.handle(&mut frame, now, journey, wire) {
+            nat::Outcome::Inbound => self.inbound(&mut frame, inside, journey),
+            nat::Outcome::Drop(reason) => Err(reason),
+            nat::Outcome::Reply | nat::Outcome::Dhcp | nat::Outcome::Uplink | nat::Outcome::Peer(_) => {
+                Ok(Verdict::Reply)
+            }
+        }
+    }
+
+    /// A container left: what it had ends.
+    pub(crate) fn port_gone(&mut self, owner: u32, now: Instant) {
+        self.conntrack.remove_owner(owner, now);
+    }
+
+    pub(crate) fn neighbours(&self, now: Instant) -> Vec<NeighbourView> {
+        self.outside.as_ref().map(|outside| outside.neighbours(now)).unwrap_or_default()
+    }
+
+    pub(crate) fn view(&self) -> PacketView {
+        let state = match (&self.device, &self.outside) {
+            (None, _) => "waiting",
+            (Some(_), None) => "asking",
+            (Some(_), Some(_)) => "up",
+        };
+        PacketView {
+            state,
+            address: self.address,
+            router: self.router,
+            mac: self.device.map(|device| device.mac),
+            sessions: self.conntrack.len(),
+            mappings: self.conntrack.mappings(),
+        }
+    }
+
+    /// What was dropped without a port of the switch to count it at.
+    pub(crate) fn drops(&self) -> DropCounters {
+        let mut drops = self.drops.clone();
+        drops.add(self.fragments.drops());
+        if let Some(outside) = &self.outside {
+            drops.add(outside.late_drops());
+        }
+        drops
+    }
+
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        self.drops.count(reason);
+    }
+
+    /// The next hop outside: the router of the longest prefix, the destination itself if it is on the link, or the
+    /// default router.
+    fn hop_outside(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
+        if self.device?.peer.is_some() || self.address?.contains(&dst) {
+            return Some(dst);
+        }
+        let routes = self.told.routes.iter().filter(|(prefix, _)| prefix.contains(&dst));
+        routes.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, hop)| *hop).or(self.router)
+    }
+}
+
+fn is_for_dhcp_client(frame: &Frame<'_>) -> bool {
+    frame.parsed().l4 == L4::Udp && frame.dst_port() == DHCP_CLIENT && frame.src_port() == DHCP_CLIENT - 1
+}
+
+/// The protocol address of an ARP packet's sender.
+pub(crate) fn arp_sender(frame: &Frame<'_>) -> Option<Ipv4Addr> {
+    let [a, b, c, d] = *frame.packet().get(14..18)?.first_chunk()?;
+    Some(Ipv4Addr::new(a, b, c, d))
+}

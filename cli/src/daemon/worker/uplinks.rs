@@ -1,0 +1,217 @@
+//! Uplinks that are a device: how they are taken into use, and what is known of them.
+
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+use ipnet::Ipv4Net;
+use tapswitch_conntrack::{self as conntrack, Dependence};
+use tapswitch_link::tap::Kind;
+use tapswitch_link::uplink::{self, About, TUN_PEER};
+use tapswitch_nat::Peer;
+use tapswitch_network::{Addressing, PacketUplink};
+use tapswitch_wire::{Instant, PortId};
+
+use super::Worker;
+use super::lan::Lan;
+use super::reader::Place;
+use crate::api::{NatView, NetworkView, UplinkDevice, UplinkKind, UplinkOffer, UplinkState, UplinkView};
+use crate::config::{Behaviour, NetworkPlan, PortChoice, Side, UplinkAddress, UplinkPlan};
+use crate::daemon::command::Refusal;
+
+/// MTU of an uplink whose description gives none, as long as no device says.
+const DEFAULT_MTU: u16 = 1500;
+
+/// The device of an uplink, in use.
+pub(super) struct UplinkPort {
+    /// Where it is read.
+    pub(super) place: Place,
+    about: About,
+}
+
+impl Worker {
+    /// The device that a network waits for.
+    pub(super) fn wanted_uplink(&self, network: &str) -> Result<UplinkOffer, Refusal> {
+        let lan = &self.networks[self.network(Some(network))?];
+        if let Some(uplink) = &lan.uplink {
+            return Err(Refusal::Conflict(format!(
+                "network {network} has its uplink {} already, and it works; nothing needs to be handed over",
+                uplink.about.name
+            )));
+        }
+        let (kind, mac, mtu) = match &lan.plan.uplink {
+            UplinkPlan::Nat(packet) => (UplinkKind::Nat, Some(packet.mac), packet.mtu),
+            UplinkPlan::Tun(packet) => (UplinkKind::Tun, Some(packet.mac), packet.mtu),
+            UplinkPlan::Lan { .. } => (UplinkKind::Lan, None, None),
+            UplinkPlan::User | UplinkPlan::None => {
+                return Err(Refusal::Invalid(format!(
+                    "network {network} has uplink {}, which is no device; nothing needs to be handed over",
+                    lan.plan.uplink
+                )));
+            }
+        };
+        let device = lan.plan.uplink.device().unwrap_or_default().to_owned();
+        Ok(UplinkOffer { network: network.to_owned(), kind, device, mac, mtu })
+    }
+
+    /// Gives a network its device.
+    pub(super) fn take_uplink(
+        &mut self,
+        network: &str,
+        about: UplinkDevice,
+        fd: OwnedFd,
+        now: Instant,
+    ) -> Result<NetworkView, Refusal> {
+        let index = self.network(Some(network))?;
+        self.wanted_uplink(network)?;
+        let failed =
+            |why: &dyn std::fmt::Display| Refusal::Invalid(format!("cannot use the uplink of network {network}: {why}"));
+        let tap = uplink::from_fd(fd, &about).map_err(|error| failed(&error))?;
+        let lan = &mut self.networks[index];
+        let is_lan = matches!(lan.plan.uplink, UplinkPlan::Lan { .. });
+        if is_lan && about.kind == Kind::Tun {
+            return Err(failed(&"a TUN device carries no Ethernet frames, so no LAN can be joined by it"));
+        }
+        self.serial += 1;
+        let port = if is_lan { lan.taps.free_port() } else { PortId::UPLINK };
+        let place = Place { network: index, port, serial: self.serial };
+        self.reader.add(place, tap.share()).map_err(|error| failed(&error))?;
+        self.loads[0] += 1;
+        let name = if is_lan { format!("lan:{}", about.name) } else { "uplink".into() };
+        let captured = lan.taps.captured(&name);
+        for lane in &self.lanes {
+            let part = &mut lane.state().parts[index];
+            if is_lan {
+                part.forwarder.join_lan(port);
+                part.taps.insert(port, tap.share(), captured);
+            } else {
+                part.taps.set_uplink(Some((tap.share(), captured)));
+                part.forwarder.set_uplink(Some(about.mac));
+            }
+        }
+        if is_lan {
+            lan.network.join_lan(port);
+            lan.taps.insert(port, tap, captured);
+            lan.name_port(port, Some(name));
+        } else {
+            let peer = (about.kind == Kind::Tun).then_some(TUN_PEER);
+            lan.taps.set_uplink(Some((tap, captured)));
+            lan.network.uplink_up(about.mac, peer, now);
+        }
+        tracing::info!("network {network} has its uplink: {}", describe(&about));
+        lan.uplink = Some(UplinkPort { place, about });
+        Ok(super::views::network(&self.networks[index], now))
+    }
+
+    /// The device of an uplink has gone.
+    pub(super) fn lose_uplink(&mut self, index: usize, now: Instant) {
+        let lan = &mut self.networks[index];
+        let Some(UplinkPort { place, about }) = lan.uplink.take() else { return };
+        tracing::warn!(
+            "network {} lost its uplink {}; hand it over again once it is back: tapswitch network uplink {}",
+            lan.plan.name,
+            describe(&about),
+            lan.plan.name
+        );
+        self.reader.remove(place);
+        self.loads[0] -= 1;
+        for lane in &self.lanes {
+            let part = &mut lane.state().parts[index];
+            part.taps.set_uplink(None);
+            part.forwarder.set_uplink(None);
+            part.taps.remove(place.port);
+            part.forwarder.remove_port(place.port);
+        }
+        if place.port == PortId::UPLINK {
+            lan.taps.set_uplink(None);
+            lan.network.uplink_down(now);
+        } else {
+            lan.name_port(place.port, None);
+            lan.taps.remove(place.port);
+            lan.network.leave_lan(place.port);
+        }
+    }
+}
+
+fn describe(about: &About) -> String {
+    match about.kind {
+        Kind::Tap | Kind::Tun => format!("{} {}", about.kind, about.name),
+        Kind::Macvtap | Kind::Packet => format!("{} on {}", about.kind, about.name),
+    }
+}
+
+/// More of an uplink that is a device.
+pub(super) fn view(lan: &Lan) -> Option<UplinkView> {
+    let plan = &lan.plan.uplink;
+    plan.device()?;
+    let packet = plan.packet();
+    let known = lan.network.packet();
+    let state = match (&lan.uplink, &known) {
+        (None, _) => UplinkState::WaitingForDevice,
+        (Some(_), Some(known)) if known.address.is_none() => UplinkState::AskingDhcp,
+        (Some(_), _) => UplinkState::Up,
+    };
+    Some(UplinkView {
+        state,
+        device: lan.uplink.as_ref().map(|uplink| describe(&uplink.about)),
+        ip: known.as_ref().and_then(|known| known.address).or(packet.and_then(|packet| packet.static_address())),
+        gateway: known.as_ref().and_then(|known| known.router).or(packet.and_then(|packet| packet.gateway)),
+        mac: known.as_ref().and_then(|known| known.mac).or(packet.map(|packet| packet.mac)),
+        mtu: packet.and_then(|packet| packet.mtu).or(lan.uplink.as_ref().map(|uplink| uplink.about.mtu)),
+        translate: packet.is_some_and(|packet| packet.translate),
+        nat: packet.map(|packet| NatView::from(&packet.nat)),
+    })
+}
+
+/// What the pipeline is told of an uplink of packets.
+pub(super) fn packet(plan: &NetworkPlan) -> Option<PacketUplink> {
+    let told = plan.uplink.packet()?;
+    let addressing = match told.address {
+        UplinkAddress::Dhcp => Addressing::Dhcp,
+        UplinkAddress::Static(address) => Addressing::Static { address, router: told.gateway },
+    };
+    let nat = &told.nat;
+    let dependence = |behaviour| match behaviour {
+        Behaviour::EndpointIndependent => Dependence::EndpointIndependent,
+        Behaviour::AddressDependent => Dependence::AddressDependent,
+        Behaviour::AddressAndPortDependent => Dependence::AddressAndPortDependent,
+    };
+    let nat = conntrack::Config {
+        translate: told.translate,
+        mapping: dependence(nat.mapping),
+        filtering: dependence(nat.filtering),
+        ports: match nat.ports {
+            PortChoice::Random => conntrack::PortChoice::Random,
+            PortChoice::Preserve => conntrack::PortChoice::Preserve,
+        },
+        port_range: nat.port_range.clone(),
+        hairpin: nat.hairpin,
+        untranslated: nat.no_translate.clone(),
+        timers: conntrack::Timers {
+            udp: nat.udp_timeout,
+            tcp_established: nat.tcp_established_timeout,
+            tcp_transitory: nat.tcp_transitory_timeout,
+            icmp: nat.icmp_timeout,
+        },
+        limits: conntrack::Limits {
+            sessions: nat.max_sessions,
+            owner_sessions: nat.container_sessions,
+            owner_rate: nat.container_rate,
+            owner_ports: nat.container_ports,
+        },
+        ..conntrack::Config::new(plan.subnet)
+    };
+    Some(PacketUplink { addressing, mtu: told.mtu.unwrap_or(DEFAULT_MTU), routes: routes(plan, Side::Uplink), nat })
+}
+
+/// The static routes of one side.
+pub(super) fn routes(plan: &NetworkPlan, side: Side) -> Vec<(Ipv4Net, Ipv4Addr)> {
+    let routes = plan.routes.iter().filter(|route| route.side == side);
+    routes.map(|route| (route.destination, route.via)).collect()
+}
+
+/// The networks that one is connected with.
+pub(super) fn peers(plan: &NetworkPlan, all: &[NetworkPlan]) -> Vec<Peer> {
+    let connected = all.iter().enumerate().filter(|(_, other)| plan.connect.contains(&other.name));
+    connected.map(|(network, other)| Peer { subnet: other.subnet, network, mtu: other.mtu }).collect()
+}
+
