@@ -55,6 +55,69 @@ pub enum LinkError {
     /// The descriptor that was handed in is something else.
     #[error("the descriptor cannot be a port: {0}; hand over a TAP opened with IFF_TAP and IFF_NO_PI")]
     NotATap(String),
+    /// There is no such interface.
+    #[error("no interface is named '{name}' in this network namespace; list them with: ip link")]
+    NoSuchInterface {
+        /// The name.
+        name: String,
+    },
+    /// The interface cannot be this uplink.
+    #[error("'{name}' cannot be an uplink of this kind: {why}; {next}")]
+    UnfitUplink {
+        /// The interface's name.
+        name: String,
+        /// What it is, or lacks.
+        why: String,
+        /// What to do next.
+        next: String,
+    },
+    /// No right to use the interface.
+    #[error(
+        "cannot {tried} '{name}': {source}; run this command with CAP_NET_RAW (as root, for one), or have the \
+         administrator make a macvtap that you may open, and name that one: ip link add link {name} name mvt0 type \
+         macvtap mode bridge && ip link set mvt0 up && chown USER /dev/tap$(cat /sys/class/net/mvt0/ifindex)"
+    )]
+    UplinkDenied {
+        /// The interface's name.
+        name: String,
+        /// What was tried on it.
+        tried: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The macvtap's device node may not be opened.
+    #[error(
+        "cannot open {node}, the device of the macvtap '{name}': {source}; ask the administrator to give it to you: \
+         chown USER {node}"
+    )]
+    MacvtapDenied {
+        /// The interface's name.
+        name: String,
+        /// The path of its device node.
+        node: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The macvtap's device node is missing, or another interface's.
+    #[error(
+        "cannot find the device of the macvtap '{name}': {why}; look up its number in /sys/class/net/{name}/tap*/dev and \
+         make the node with mknod, or do this as root"
+    )]
+    NoMacvtapNode {
+        /// The interface's name.
+        name: String,
+        /// What is in its place.
+        why: String,
+    },
+    /// The TUN or TAP device belongs to another user.
+    #[error(
+        "cannot open the device '{name}': permission denied; run this command with CAP_NET_ADMIN (as root, for one), or \
+         have the administrator make it yours: ip tuntap add dev {name} mode tun user USER && ip link set {name} up"
+    )]
+    TunOwned {
+        /// The interface's name.
+        name: String,
+    },
     /// The interface's name is taken in the target.
     #[error(
         "an interface named '{name}' exists in the target namespace already; choose another name with --ifname, or \

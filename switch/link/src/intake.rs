@@ -5,9 +5,15 @@
 //! - *epoll*: the [`Poller`] says which ports may have frames, and each frame is one `read`.
 //! - *io_uring*: every port has one multishot read under way (see the `ring` module). The kernel fills a buffer for each
 //!   frame when this thread looks, so one system call can bring many frames, and looking again without news costs none.
+//!   Packet sockets, of which a read brings less than a `recvmsg`, and TUN devices, whose packets need room for a header
+//!   in front, are read by readiness all the same.
 //!
 //! A turn of the loop is [`Intake::poll`], then [`Intake::take`] until it gives nothing. What a turn can bring is bounded: by
 //! epoll each port gives its budget at most, by io_uring all ports together fill the buffers that there are.
+//!
+//! Of some devices the kernel does not say that their interface was deleted ([`Tap::is_gone`]). While such a port is
+//! read, no turn waits longer than a second, and all of them are asked in each turn that waited in vain and in every
+//! 64th.
 
 use std::fmt;
 use std::io;
@@ -50,16 +56,18 @@ pub enum Arrival<'a> {
     Gone,
 }
 
+/// How long a turn may wait while a port is read that would not say that its interface was deleted.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After how many turns those ports are asked, though others keep the loop busy.
+const TURNS: u32 = 64;
+
 /// Ports and sockets that one thread reads.
 #[derive(Debug)]
 pub struct Intake {
-    reading: Reading,
-}
-
-#[derive(Debug)]
-enum Reading {
-    Epoll(Box<Readiness>),
-    Uring(Box<Ring>),
+    // Dropped before the poller, which it watches.
+    ring: Option<Box<Ring>>,
+    readiness: Readiness,
+    silent: Silent,
 }
 
 /// Reading by readiness.
@@ -72,6 +80,16 @@ struct Readiness {
     turn: Option<(Token, usize)>,
 }
 
+/// The ports that must be asked whether their interface is still there.
+#[derive(Debug, Default)]
+struct Silent {
+    ports: Vec<Token>,
+    /// Turns since they were asked.
+    turns: u32,
+    /// Those found gone in this turn, and not told yet.
+    gone: Vec<Token>,
+}
+
 impl Intake {
     /// An intake without ports. By epoll, each may give `budget` frames in a turn.
     ///
@@ -80,44 +98,32 @@ impl Intake {
     /// the seccomp profiles of container engines.
     pub fn new(backend: Backend, budget: usize) -> io::Result<Intake> {
         let poller = Poller::new(budget)?;
-        let reading = match backend {
-            Backend::Epoll => {
-                let readiness = Readiness { poller, taps: Vec::new(), buffer: Buffer::new(), turn: None };
-                Reading::Epoll(Box::new(readiness))
-            }
-            Backend::Uring => Reading::Uring(Box::new(Ring::new(poller)?)),
+        let ring = match backend {
+            Backend::Epoll => None,
+            Backend::Uring => Some(Box::new(Ring::new()?)),
         };
-        Ok(Intake { reading })
+        let readiness = Readiness { poller, taps: Vec::new(), buffer: Buffer::new(), turn: None };
+        Ok(Intake { ring, readiness, silent: Silent::default() })
     }
 
     /// How it reads.
     pub fn backend(&self) -> Backend {
-        match self.reading {
-            Reading::Epoll(_) => Backend::Epoll,
-            Reading::Uring(_) => Backend::Uring,
-        }
-    }
-
-    fn poller(&self) -> &Poller {
-        match &self.reading {
-            Reading::Epoll(readiness) => &readiness.poller,
-            Reading::Uring(ring) => ring.poller(),
-        }
+        if self.ring.is_some() { Backend::Uring } else { Backend::Epoll }
     }
 
     /// What interrupts [`Intake::poll`].
     pub fn waker(&self) -> Waker {
-        self.poller().waker()
+        self.readiness.poller.waker()
     }
 
     /// For sockets: see [`Poller::registry`].
     pub fn registry(&self) -> &Registry {
-        self.poller().registry()
+        self.readiness.poller.registry()
     }
 
     /// What the last [`Intake::poll`] brought for sockets.
     pub fn events(&self) -> &[Event] {
-        self.poller().events()
+        self.readiness.poller.events()
     }
 
     /// Begins to read a port. Nobody else may read the device meanwhile. Call it, and all that follows, on one thread.
@@ -125,18 +131,35 @@ impl Intake {
     /// # Errors
     /// `InvalidInput` for a token out of range, `AlreadyExists` for one in use, and what the kernel says.
     pub fn add(&mut self, token: Token, tap: Tap) -> io::Result<()> {
-        match &mut self.reading {
-            Reading::Epoll(readiness) => readiness.add(token, tap),
-            Reading::Uring(ring) => ring.add(token, tap),
+        if token.0 >= Poller::FIRST_FOREIGN {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the token of a port must be below 65536"));
         }
+        if self.tap(token).is_some() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the token belongs to another port"));
+        }
+        let ends_silently = tap.ends_silently();
+        match &mut self.ring {
+            Some(ring) if tap.reads_frames() => ring.add(token, tap)?,
+            _ => self.readiness.add(token, tap)?,
+        }
+        if ends_silently {
+            self.silent.ports.push(token);
+        }
+        Ok(())
+    }
+
+    fn tap(&self, token: Token) -> Option<&Tap> {
+        let by_ring = self.ring.as_ref().and_then(|ring| ring.tap(token));
+        by_ring.or_else(|| self.readiness.tap(token))
     }
 
     /// Ends reading a port, and lets go of its device. A token that means no port is ignored.
     pub fn remove(&mut self, token: Token) {
-        match &mut self.reading {
-            Reading::Epoll(readiness) => readiness.remove(token),
-            Reading::Uring(ring) => ring.remove(token),
+        if let Some(ring) = &mut self.ring {
+            ring.remove(token);
         }
+        self.readiness.remove(token);
+        self.silent.remove(token);
     }
 
     /// Begins a turn: collects news, and waits for some if nothing is left to be read. `None` waits without limit.
@@ -144,27 +167,63 @@ impl Intake {
     /// # Errors
     /// What the kernel says; a signal is no error.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match &mut self.reading {
-            Reading::Epoll(readiness) => readiness.poller.poll(timeout),
-            Reading::Uring(ring) => ring.poll(timeout),
+        let timeout = self.silent.shorten(timeout);
+        match &mut self.ring {
+            None => self.readiness.poller.poll(timeout)?,
+            Some(ring) => ring.poll(&mut self.readiness.poller, timeout)?,
         }
+        let in_vain = timeout != Some(Duration::ZERO) && !self.is_busy();
+        if self.silent.is_due(in_vain) {
+            let gone = |token: &Token| self.tap(*token).is_some_and(Tap::is_gone);
+            self.silent.gone = self.silent.ports.iter().copied().filter(gone).collect();
+        }
+        Ok(())
     }
 
     /// Whether more may be there to read, so that the next [`Intake::poll`] will not wait.
     pub fn is_busy(&self) -> bool {
-        match &self.reading {
-            Reading::Epoll(readiness) => readiness.poller.is_busy(),
-            Reading::Uring(ring) => ring.is_busy(),
-        }
+        self.readiness.poller.is_busy() || self.ring.as_ref().is_some_and(|ring| ring.is_busy())
     }
 
     /// What a port gave; nothing at the end of the turn.
     #[inline]
     pub fn take(&mut self) -> Option<(Token, Arrival<'_>)> {
-        match &mut self.reading {
-            Reading::Epoll(readiness) => readiness.take(),
-            Reading::Uring(ring) => ring.take(),
+        if let Some(ring) = &mut self.ring
+            && let Some(taken) = ring.take()
+        {
+            return Some(taken);
         }
+        if let Some(taken) = self.readiness.take() {
+            return Some(taken);
+        }
+        // Last, so that what was read before is not lost with the port.
+        let token = self.silent.gone.pop()?;
+        self.silent.remove(token);
+        Some((token, Arrival::Gone))
+    }
+}
+
+impl Silent {
+    fn remove(&mut self, token: Token) {
+        self.ports.retain(|port| *port != token);
+        self.gone.retain(|port| *port != token);
+    }
+
+    fn shorten(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if self.ports.is_empty() { timeout } else { Some(timeout.map_or(PATIENCE, |limit| limit.min(PATIENCE))) }
+    }
+
+    /// Whether it is time to ask, at the beginning of a turn that may have waited in vain.
+    fn is_due(&mut self, in_vain: bool) -> bool {
+        if self.ports.is_empty() {
+            return false;
+        }
+        self.turns += 1;
+        let due = in_vain || self.turns >= TURNS;
+        if due {
+            self.turns = 0;
+        }
+        due
     }
 }
 
@@ -177,6 +236,10 @@ impl Readiness {
         }
         self.taps[token.0] = Some(tap);
         Ok(())
+    }
+
+    fn tap(&self, token: Token) -> Option<&Tap> {
+        self.taps.get(token.0)?.as_ref()
     }
 
     fn remove(&mut self, token: Token) {

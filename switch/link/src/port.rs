@@ -16,6 +16,7 @@ pub trait Port {
     ///
     /// # Errors
     /// [`DropReason::TxFull`] if its queue is full, [`DropReason::PortDown`] if the interface is down or gone,
+    /// [`DropReason::AboveMtu`] if it checks that, [`DropReason::UnknownEthertype`] if it carries IP packets only,
     /// [`DropReason::TxFailed`] if it refused the frame, [`DropReason::CannotSegment`] and what
     /// [`segment::segment`] says if the port needs the frame cut and it cannot be. After an error inside a super-frame
     /// its remaining segments are not sent.
@@ -53,9 +54,10 @@ pub enum Rx {
 }
 
 /// Room for the largest super-frame with its virtio-net header, to be used again for each frame.
-#[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
+    /// Where the frame begins: behind the virtio-net header, or a tag's length before that.
+    start: usize,
 }
 
 impl Buffer {
@@ -65,7 +67,7 @@ impl Buffer {
 
     /// An empty buffer.
     pub fn new() -> Buffer {
-        Buffer { bytes: vec![0; Self::LEN].into_boxed_slice() }
+        Buffer { bytes: vec![0; Self::LEN].into_boxed_slice(), start: VNET_HEADER_LEN }
     }
 
     /// The frame of `len` bytes that [`Rx::Frame`] told of.
@@ -73,7 +75,7 @@ impl Buffer {
     /// # Panics
     /// If `len` is not one that this buffer's last [`Rx::Frame`] gave and is above [`MAX_FRAME_LEN`].
     pub fn frame(&mut self, len: usize) -> &mut [u8] {
-        &mut self.bytes[VNET_HEADER_LEN..VNET_HEADER_LEN + len]
+        &mut self.bytes[self.start..self.start + len]
     }
 
     /// Puts a frame into the buffer, for ports that have their frames in memory.
@@ -81,17 +83,20 @@ impl Buffer {
         if frame.len() > MAX_FRAME_LEN {
             return Rx::Bad(DropReason::FrameTooLong);
         }
+        self.start = VNET_HEADER_LEN;
         self.frame(frame.len()).copy_from_slice(frame);
         Rx::Frame(meta, frame.len())
     }
 
     /// Header and frame as one piece, for the kernel to fill.
     pub(crate) fn whole(&mut self) -> &mut [u8] {
+        self.start = VNET_HEADER_LEN;
         &mut self.bytes
     }
 
     /// Where the frame goes, for a device without a virtio-net header.
     pub(crate) fn behind_header(&mut self) -> &mut [u8] {
+        self.start = VNET_HEADER_LEN;
         &mut self.bytes[VNET_HEADER_LEN..]
     }
 
@@ -100,6 +105,22 @@ impl Buffer {
         let mut header = [0; VNET_HEADER_LEN];
         header.copy_from_slice(&self.bytes[..VNET_HEADER_LEN]);
         header
+    }
+
+    /// Puts a VLAN tag behind the MAC addresses of the frame that was just read. They move, over the virtio-net header,
+    /// and the rest of the frame stays, which may be long.
+    pub(crate) fn insert_tag(&mut self, tag: [u8; 4]) {
+        const MACS: usize = 12;
+        let start = VNET_HEADER_LEN - tag.len();
+        self.bytes.copy_within(VNET_HEADER_LEN..VNET_HEADER_LEN + MACS, start);
+        self.bytes[start + MACS..][..tag.len()].copy_from_slice(&tag);
+        self.start = start;
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer").field("start", &self.start).finish_non_exhaustive()
     }
 }
 
@@ -136,5 +157,16 @@ mod tests {
         assert_eq!(buffer.put(Meta::PLAIN, &frame), Rx::Frame(Meta::PLAIN, MAX_FRAME_LEN));
         assert_eq!(buffer.frame(MAX_FRAME_LEN), &frame[..]);
         assert_eq!(buffer.put(Meta::PLAIN, &vec![7; MAX_FRAME_LEN + 1]), Rx::Bad(DropReason::FrameTooLong));
+    }
+
+    #[test]
+    fn br_13_tag_goes_behind_the_mac_addresses_and_the_next_frame_is_where_it_belongs() {
+        let mut buffer = Buffer::new();
+        let frame: Vec<u8> = (0..60).collect();
+        buffer.put(Meta::PLAIN, &frame);
+        buffer.insert_tag([0x81, 0, 0, 7]);
+        assert_eq!(buffer.frame(64), [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat());
+        buffer.put(Meta::PLAIN, &frame);
+        assert_eq!(buffer.frame(60), frame);
     }
 }

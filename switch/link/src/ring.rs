@@ -14,7 +14,8 @@
 //! A request carries the port's token and a serial number, so what a removed port still completes is told apart from what
 //! the next holder of its token does.
 //!
-//! Sockets stay with mio: its descriptor is polled through the ring like any other file, and asked when it stirs.
+//! Sockets, and devices of which a multishot read does not bring whole frames, stay with mio: its descriptor is polled
+//! through the ring like any other file, and asked when it stirs.
 //!
 //! io_uring does not look at `O_NONBLOCK` as `read` does: a multishot read of a non-blocking file ends with `EAGAIN`
 //! instead of waiting. So devices are read blocking here.
@@ -72,7 +73,6 @@ pub(crate) struct Ring {
     // Dropped before the buffers. What is under way then is cancelled, and fills none.
     uring: IoUring,
     buffers: Buffers,
-    poller: Poller,
     sources: Vec<Option<Source>>,
     /// Removed, and kept until their reads have ended: the ring has a hold on the device for so long, and the last hold
     /// should not be the ring's.
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Ring {
 
 impl Ring {
     /// A ring without ports. The thread that first calls [`Ring::poll`] is the one that it belongs to.
-    pub(crate) fn new(poller: Poller) -> io::Result<Ring> {
+    pub(crate) fn new() -> io::Result<Ring> {
         let uring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
             .setup_single_issuer()
@@ -120,7 +120,6 @@ impl Ring {
         Ok(Ring {
             uring,
             buffers,
-            poller,
             sources: Vec::new(),
             leaving: Vec::new(),
             cancels: Vec::new(),
@@ -134,19 +133,10 @@ impl Ring {
         })
     }
 
-    pub(crate) fn poller(&self) -> &Poller {
-        &self.poller
-    }
-
+    /// Begins to read a port whose token is below [`Poller::FIRST_FOREIGN`] and not in use.
     pub(crate) fn add(&mut self, token: Token, tap: Tap) -> io::Result<()> {
-        if token.0 >= Poller::FIRST_FOREIGN {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the token of a port must be below 65536"));
-        }
         if self.sources.len() <= token.0 {
             self.sources.resize_with(token.0 + 1, || None);
-        }
-        if self.sources[token.0].is_some() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the token belongs to another port"));
         }
         tap.set_nonblocking(false).map_err(io::Error::other)?;
         self.serial = self.serial.wrapping_add(1);
@@ -154,6 +144,11 @@ impl Ring {
         self.sources[token.0] =
             Some(Source { vnet: tap.offload(), tap, serial: self.serial, reading: false, refusals: 0 });
         Ok(())
+    }
+
+    /// The port of this token, if it is read here.
+    pub(crate) fn tap(&self, token: Token) -> Option<&Tap> {
+        Some(&self.sources.get(token.0)?.as_ref()?.tap)
     }
 
     pub(crate) fn remove(&mut self, token: Token) {
@@ -170,14 +165,16 @@ impl Ring {
         !self.turn.is_empty()
     }
 
-    pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Begins a turn, in which `poller` has its part.
+    pub(crate) fn poll(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> io::Result<()> {
         self.give_back();
         if !self.enabled {
             self.uring.submitter().register_enable_rings()?;
             self.enabled = true;
         }
-        self.begin_reads()?;
+        self.begin_reads(poller)?;
         let waiting = self.unasked
+            || poller.is_busy()
             || !self.cancels.is_empty()
             || !self.idle.is_empty()
             || !self.uring.completion().is_empty()
@@ -192,11 +189,11 @@ impl Ring {
             !is_sockets
         });
         if !self.unasked {
-            self.poller.no_news();
+            poller.no_news();
             return Ok(());
         }
-        self.poller.poll(Some(Duration::ZERO))?;
-        self.unasked = self.poller.was_full();
+        poller.poll(Some(Duration::ZERO))?;
+        self.unasked = poller.was_full();
         Ok(())
     }
 
@@ -269,9 +266,9 @@ impl Ring {
 
     /// Queues a read for each port that has none, what is to be cancelled, and the watch over the sockets. What finds no
     /// place now is queued in the next turn.
-    fn begin_reads(&mut self) -> io::Result<()> {
+    fn begin_reads(&mut self, poller: &Poller) -> io::Result<()> {
         if !self.watching {
-            let fd = Fd(self.poller.as_raw_fd());
+            let fd = Fd(poller.as_raw_fd());
             let watch = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build().user_data(SOCKETS);
             self.watching = self.push(&watch)?;
         }

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVtap, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MacVtapMode,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -17,6 +19,18 @@ use tapswitch_wire::Mac;
 
 /// Room for an answer: an acknowledgement quotes the request, and ours are a few hundred bytes.
 const ANSWER_LEN: usize = 8192;
+
+/// What the kernel tells of an interface.
+pub(crate) struct Seen {
+    pub(crate) index: u32,
+    /// `None` for an interface without a driver of its own kind, such as a network card.
+    pub(crate) kind: Option<InfoKind>,
+    pub(crate) layer: LinkLayerType,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) mtu: u16,
+    /// Of a macvtap.
+    pub(crate) mode: Option<MacVtapMode>,
+}
 
 /// A conversation with the kernel. It stays with the namespace in which it was opened.
 pub(crate) struct Rtnetlink {
@@ -44,6 +58,30 @@ impl Rtnetlink {
         let mut link = link(index);
         link.attributes = vec![LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd())];
         self.request(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// What the kernel tells of the link.
+    pub(crate) fn look_at(&mut self, index: u32) -> io::Result<Seen> {
+        match self.exchange(RouteNetlinkMessage::GetLink(link(index)), 0)? {
+            Some(RouteNetlinkMessage::NewLink(link)) => Ok(seen(link)),
+            _ => Err(unexpected("a link")),
+        }
+    }
+
+    /// Makes a macvtap on `parent`, a link of this conversation's namespace, in another namespace.
+    pub(crate) fn add_macvtap(&mut self, parent: u32, name: &str, mac: Mac, namespace: impl AsFd) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::Link(parent),
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVtap),
+                LinkInfo::Data(InfoData::MacVtap(vec![InfoMacVtap::Mode(MacVtapMode::Bridge)])),
+            ]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
@@ -94,9 +132,7 @@ impl Rtnetlink {
         message.attributes = vec![RouteAttribute::Destination(to.into())];
         match self.exchange(RouteNetlinkMessage::GetRoute(message), 0)? {
             Some(RouteNetlinkMessage::NewRoute(route)) => Ok(route.header.kind),
-            _ => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel answered with something else than a route"))
-            }
+            _ => Err(unexpected("a route")),
         }
     }
 
@@ -136,6 +172,37 @@ impl Rtnetlink {
             };
         }
     }
+}
+
+fn unexpected(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel answered with something else than {what}"))
+}
+
+fn seen(link: LinkMessage) -> Seen {
+    let layer = link.header.link_layer_type;
+    let mut seen = Seen { index: link.header.index, kind: None, layer, mac: None, mtu: u16::MAX, mode: None };
+    for attribute in link.attributes {
+        match attribute {
+            LinkAttribute::Address(bytes) => seen.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::Mtu(mtu) => seen.mtu = mtu.try_into().unwrap_or(u16::MAX),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => seen.kind = Some(kind),
+                        LinkInfo::Data(InfoData::MacVtap(data)) => {
+                            seen.mode = data.into_iter().find_map(|part| match part {
+                                InfoMacVtap::Mode(mode) => Some(mode),
+                                _ => None,
+                            });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    seen
 }
 
 fn link(index: u32) -> LinkMessage {

@@ -16,10 +16,12 @@ mod raw {
     nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, size_of::<c_uint>()));
     nix::ioctl_read!(tun_get_vnet_hdr_sz, b'T', 215, c_int);
     nix::ioctl_write_ptr!(tun_set_vnet_hdr_sz, b'T', 216, c_int);
+    nix::ioctl_write_ptr!(tun_set_sndbuf, b'T', 212, c_int);
     nix::ioctl_write_ptr!(tun_attach_filter, b'T', 213, sock_fprog);
     nix::ioctl_read!(tun_get_filter, b'T', 219, sock_fprog);
     // Declared with a struct sock_fprog, which is not looked at.
     nix::ioctl_write_ptr!(tun_detach_filter, b'T', 214, sock_fprog);
+    nix::ioctl_read_bad!(get_hardware_address, nix::libc::SIOCGIFHWADDR, ifreq);
     nix::ioctl_none!(ns_get_userns, 0xb7, 1);
     nix::ioctl_none!(ns_get_nstype, 0xb7, 3);
 }
@@ -100,6 +102,27 @@ pub(crate) fn tun_set_vnet_header_len(fd: impl AsFd, len: usize) -> io::Result<(
     let len = len as c_int;
     // SAFETY: the kernel reads one int, which outlives the call.
     unsafe { raw::tun_set_vnet_hdr_sz(fd.as_fd().as_raw_fd(), &len) }?;
+    Ok(())
+}
+
+/// The MAC address of the interface behind the device.
+pub(crate) fn tun_hardware_address(fd: impl AsFd) -> io::Result<[u8; 6]> {
+    let mut request = empty_request();
+    // SAFETY: the kernel writes at most one struct ifreq into the one that is lent to it.
+    unsafe { raw::get_hardware_address(fd.as_fd().as_raw_fd(), &mut request) }?;
+    // SAFETY: the request was zeroed and then filled with an address by the kernel; any bytes are a valid one.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
+    let mut bytes = [0; 6];
+    for (to, from) in bytes.iter_mut().zip(address) {
+        *to = from as u8;
+    }
+    Ok(bytes)
+}
+
+/// Chooses how many bytes may be on their way out of the device before a write must wait.
+pub(crate) fn tun_set_send_buffer(fd: impl AsFd, len: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int, which outlives the call.
+    unsafe { raw::tun_set_sndbuf(fd.as_fd().as_raw_fd(), &len) }?;
     Ok(())
 }
 

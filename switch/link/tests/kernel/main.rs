@@ -17,6 +17,8 @@ mod intake;
 mod netns;
 mod process;
 mod tap;
+mod uplink;
+mod uplink_intake;
 mod world;
 
 use std::io::Write;
@@ -30,7 +32,13 @@ const SKIPPED: u8 = 77;
 const PATIENCE: u32 = 20;
 
 fn tests() -> impl Iterator<Item = &'static (&'static str, Test)> {
-    tap::TESTS.iter().chain(intake::TESTS).chain(netns::TESTS).chain(process::TESTS)
+    tap::TESTS
+        .iter()
+        .chain(intake::TESTS)
+        .chain(netns::TESTS)
+        .chain(process::TESTS)
+        .chain(uplink::TESTS)
+        .chain(uplink_intake::TESTS)
 }
 
 fn main() -> ExitCode {

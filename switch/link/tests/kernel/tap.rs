@@ -26,7 +26,8 @@ tests! {
 
 const SWITCH: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-fn set_iff(name: &str, flags: libc::c_int) -> Result<OwnedFd, Skip> {
+/// A TUN or TAP device with just these flags.
+pub(crate) fn set_iff(name: &str, flags: libc::c_int) -> Result<OwnedFd, Skip> {
     let file = world::open_tun()?;
     // SAFETY: struct ifreq is plain data; the kernel reads it during the call only.
     let result = unsafe {

@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use tapswitch_link::netns::{Interface, Target};
 use tapswitch_link::poller::{Poller, Token};
@@ -32,7 +33,8 @@ pub(crate) const PORT: u16 = 7000;
 /// How long to wait for something that must happen, in steps of [`STEP`].
 pub(crate) const STEPS: usize = 100;
 pub(crate) const STEP: Duration = Duration::from_millis(100);
-const NOBODY: u32 = 65_534;
+/// The ordinary user.
+pub(crate) const NOBODY: u32 = 65_534;
 
 pub(crate) fn die_with_parent() {
     prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
@@ -66,13 +68,28 @@ pub(crate) fn become_ordinary_user() -> Result<(), Skip> {
         return Ok(());
     }
     enter()?;
+    open_tun_to_all()?;
+    drop_rights()
+}
+
+/// In a world of root's: everybody may open /dev/net/tun.
+pub(crate) fn open_tun_to_all() -> Result<(), Skip> {
     mount(Some("test"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
-    let all = Mode::from_bits_truncate(0o666);
-    mknod("/mnt/tun", SFlag::S_IFCHR, all, makedev(10, 200))
-        .map_err(|e| Skip(format!("no device node can be made here: {e}")))?;
-    fchmodat(nix::fcntl::AT_FDCWD, "/mnt/tun", all, nix::sys::stat::FchmodatFlags::FollowSymlink).unwrap();
+    make_node("/mnt/tun", makedev(10, 200), 0o666)?;
     mount(Some("/mnt/tun"), "/dev/net/tun", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    Ok(())
+}
+
+/// A node of a character device.
+pub(crate) fn make_node(path: &str, number: u64, mode: u32) -> Result<(), Skip> {
+    let mode = Mode::from_bits_truncate(mode);
+    mknod(path, SFlag::S_IFCHR, mode, number).map_err(|e| Skip(format!("no device node can be made here: {e}")))?;
+    fchmodat(nix::fcntl::AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink).unwrap();
+    Ok(())
+}
+
+/// Root becomes an ordinary user, in the same namespaces.
+pub(crate) fn drop_rights() -> Result<(), Skip> {
     setgroups(&[]).unwrap();
     setgid(Gid::from_raw(NOBODY)).unwrap();
     setuid(Uid::from_raw(NOBODY)).unwrap();
