@@ -52,7 +52,7 @@ impl Forwarder {
         let fast = self.fast.as_ref().filter(|fast| fast.takes(realm, frame))?;
         let (inside, outside) = (fast.inside, fast.outside);
         let before = Tuple::read(frame);
-        let Passed { egress, mac } = fast.conntrack.pass(realm, frame, fast.conntrack.config().mtu, now)?;
+        let Passed { egress, mac } = fast.conntrack.pass(realm, frame, fast.conntrack.mtu(), now)?;
         journey.note(|| {
             let tuple = |tuple: Option<Tuple>| tuple.map(|tuple| tuple.to_string()).unwrap_or_default();
             Step::changed(Stage::Nat, format!("{} becomes {}", tuple(before), tuple(Tuple::read(frame))))

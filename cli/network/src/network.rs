@@ -420,10 +420,10 @@ impl<H: Host> Network<H> {
     }
 
     /// The device of the packet uplink is there. Its MAC address is ours; `peer` is the other end's on a link without
-    /// addresses, as a TUN device is one.
-    pub fn uplink_up(&mut self, mac: Mac, peer: Option<Mac>, now: Instant) {
+    /// addresses, as a TUN device is one; `mtu` is the device's.
+    pub fn uplink_up(&mut self, mac: Mac, peer: Option<Mac>, mtu: u16, now: Instant) {
         if let Some(packet) = &mut self.packet {
-            packet.up(mac, peer, now);
+            packet.up(mac, peer, mtu, now);
             self.forwarder.set_uplink(Some(mac));
         }
     }

@@ -117,7 +117,7 @@ pub struct Config {
     pub timers: Timers,
     /// Limits.
     pub limits: Limits,
-    /// The MTU that both sides can take: what the MSS of a SYN is clamped to.
+    /// The MTU that both sides can take at first: what the MSS of a SYN is clamped to.
     pub mtu: u16,
 }
 

@@ -1,6 +1,7 @@
 //! The translator: the way of a packet through it.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use parking_lot::Mutex;
 use tapswitch_wire::{DropReason, Endpoint, Frame, Instant, L4, Mac, Quoted, Rewrite, Unquotable};
@@ -89,6 +90,8 @@ pub struct Conntrack {
     pub(crate) index: Index,
     pub(crate) slots: Slots,
     pub(crate) hops: Hops,
+    /// What the MSS of a SYN is clamped to, and the header's 40 bytes more.
+    mtu: AtomicU16,
     pub(crate) control: Mutex<Control>,
 }
 
@@ -107,6 +110,7 @@ impl Conntrack {
             index: Index::new(),
             slots: Slots::new(config.limits.sessions),
             hops: Hops::new(),
+            mtu: AtomicU16::new(config.mtu),
             control: Mutex::new(Control::new(&config, hasher, secret)),
             config,
         }
@@ -158,7 +162,7 @@ impl Conntrack {
             self.control.lock().wheel.hang(number, u64::from(expires) + 1);
         }
         if segment.is_some_and(|segment| segment.flags & SYN != 0) {
-            frame.clamp_mss(self.config.mtu.saturating_sub(40));
+            self.clamp(frame);
         }
         frame.rewrite(&rewrite);
         frame.decrement_ttl();
@@ -177,8 +181,7 @@ impl Conntrack {
     ) -> bool {
         let at = direction as usize;
         session.packets[at] = session.packets[at].wrapping_add(1);
-        session.bytes[at] += len as u64;
-        session.answered |= direction == Direction::Reply;
+        session.bytes[at].add(len);
         let mut rearm = false;
         if let (Some(segment), Some(tracker)) = (segment, &mut session.tracker) {
             rearm = tracker.step(direction, segment) != Change::None;
@@ -242,7 +245,7 @@ impl Conntrack {
         let mut slot = self.slots.lock(place.number).ok_or(Refusal::Silent(DropReason::SessionTableFull))?;
         let session = slot.as_mut().ok_or(Refusal::Silent(DropReason::SessionTableFull))?;
         session.packets[0] = 1;
-        session.bytes[0] = len as u64;
+        session.bytes[0].add(len);
         Ok(way(place, session, true))
     }
 
@@ -258,7 +261,17 @@ impl Conntrack {
 
     /// Lowers the MSS of a SYN to what fits both sides.
     pub fn clamp(&self, frame: &mut Frame<'_>) {
-        frame.clamp_mss(self.config.mtu.saturating_sub(40));
+        frame.clamp_mss(self.mtu().saturating_sub(40));
+    }
+
+    /// The MTU that both sides can take.
+    pub fn mtu(&self) -> u16 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Both sides can take this MTU now.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// Notes the next hop of a way and its MAC address, so that the packets that follow are fast.

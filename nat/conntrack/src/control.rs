@@ -8,7 +8,7 @@ use crate::conntrack::{INBOUND, NO_HOPS};
 use crate::mapping::{Inner, Mappings};
 use crate::pool::Pool;
 use crate::quota::Quotas;
-use crate::session::{NO_MAPPING, Reason, Session, SessionId, SessionView};
+use crate::session::{Bytes, NO_MAPPING, Reason, Session, SessionId, SessionView};
 use crate::tcp::{Segment, Tracker};
 use crate::tuple::Hasher;
 use crate::wheel::Wheel;
@@ -167,9 +167,8 @@ impl Control {
             }
         }
         nat.end_where(self, now, |session| {
-            let by_it = |end: Endpoint| {
-                forward.bound.is_none_or(|ip| ip == end.ip) && forward.to_inside(end.port).is_some()
-            };
+            let by_it =
+                |end: Endpoint| forward.bound.is_none_or(|ip| ip == end.ip) && forward.to_inside(end.port).is_some();
             let original = session.tuple(Direction::Original);
             let came = || by_it(original.dst);
             // What left by the published port.
@@ -293,7 +292,14 @@ impl Control {
     }
 
     /// The outside endpoint of an inside one: published, mapped already, or newly mapped.
-    fn map(&mut self, config: &Config, tuple: Tuple, ip: Ipv4Addr, owner: u32, now: Instant) -> Result<(Endpoint, u32), Refusal> {
+    fn map(
+        &mut self,
+        config: &Config,
+        tuple: Tuple,
+        ip: Ipv4Addr,
+        owner: u32,
+        now: Instant,
+    ) -> Result<(Endpoint, u32), Refusal> {
         let Tuple { protocol, src, dst } = tuple;
         if let Some(published) = self.published(protocol, src, ip) {
             return Ok((published, NO_MAPPING));
@@ -374,7 +380,7 @@ impl Conntrack {
                 Rewrite::new(ends(plan.reply), after(plan.original)),
             ],
             tracker: segment.map(Tracker::open),
-            bytes: [0; 2],
+            bytes: [Bytes::default(); 2],
             packets: [0; 2],
             expires: 0,
             owner: plan.owner,
@@ -385,7 +391,6 @@ impl Conntrack {
             protocol: tuple.protocol,
             realms: plan.realms,
             reason: plan.reason,
-            answered: false,
         };
         session.expires = now.as_secs() as u32 + self.lifetime(&session);
         self.slots.put(number, session);
@@ -439,10 +444,10 @@ impl Conntrack {
                 reply: session.tuple(Direction::Reply),
                 from: session.ingress(Direction::Original),
                 tcp: session.tracker.map(|tracker| tracker.state()),
-                answered: session.answered,
+                answered: session.bytes[1].get() > 0,
                 reason: session.reason,
                 packets: session.packets,
-                bytes: session.bytes,
+                bytes: session.bytes.map(Bytes::get),
                 idle: self.lifetime(&session).saturating_sub(expires),
                 expires,
             })

@@ -150,9 +150,9 @@ impl Mappings {
     /// Whether a mapping has a session with this outside address.
     pub(crate) fn knows(&self, number: u32, remote: Ipv4Addr) -> bool {
         let hash = self.hasher.words(u64::from(number), u64::from(remote.to_bits()));
-        self.peers.as_ref().is_some_and(|peers| {
-            peers.find(hash, |peer| (peer.mapping, peer.ip) == (number, remote)).is_some()
-        })
+        self.peers
+            .as_ref()
+            .is_some_and(|peers| peers.find(hash, |peer| (peer.mapping, peer.ip) == (number, remote)).is_some())
     }
 
     pub(crate) fn peers(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -48,6 +48,35 @@ impl Ports {
     }
 }
 
+impl Ports {
+    /// The first port of a range that `owner` may take. Those in use are passed over 64 at a time: when nearly all are,
+    /// this is done for every new mapping, and for every packet that asks in vain.
+    fn find(&self, range: Range<u32>, parity: Option<u16>, owner: u32) -> Option<u16> {
+        let wanted = match parity {
+            None => u64::MAX,
+            Some(0) => 0x5555_5555_5555_5555,
+            Some(_) => 0xaaaa_aaaa_aaaa_aaaa,
+        };
+        let mut at = range.start;
+        while at < range.end {
+            let word = at / 64;
+            let mut unused = !self.used[word as usize] & wanted & u64::MAX << (at % 64);
+            while unused != 0 {
+                let port = word * 64 + unused.trailing_zeros();
+                if port >= range.end {
+                    return None;
+                }
+                if self.is_free(port as u16, owner) {
+                    return Some(port as u16);
+                }
+                unused &= unused - 1;
+            }
+            at = (word + 1) * 64;
+        }
+        None
+    }
+}
+
 /// The ports of all protocols, at one outside address.
 pub(crate) struct Pool {
     ports: [Ports; 3],
@@ -58,11 +87,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(range: RangeInclusive<u16>, secret: u64) -> Pool {
-        let ports = || Ports {
-            used: Box::new([0; 1024]),
-            resting: HashMap::new(),
-            waking: VecDeque::new(),
-        };
+        let ports = || Ports { used: Box::new([0; 1024]), resting: HashMap::new(), waking: VecDeque::new() };
         Pool { ports: [ports(), ports(), ports()], range, secret, drawn: 0 }
     }
 
@@ -80,10 +105,18 @@ impl Pool {
 
     /// Takes a port for an inside port: the same one if `preserve` and it is free, else a random one; of the same parity
     /// for UDP, as pairs of RTP and RTCP want it (RFC 4787 REQ-4). `None` if none is free.
-    pub(crate) fn take(&mut self, protocol: Protocol, inside: u16, preserve: bool, owner: u32, now: Instant) -> Option<u16> {
+    pub(crate) fn take(
+        &mut self,
+        protocol: Protocol,
+        inside: u16,
+        preserve: bool,
+        owner: u32,
+        now: Instant,
+    ) -> Option<u16> {
         self.end_rests(protocol, now);
         let keep_parity = protocol == Protocol::Udp;
-        let chosen = if preserve && self.range.contains(&inside) && self.ports[protocol as usize].is_free(inside, owner) {
+        let chosen = if preserve && self.range.contains(&inside) && self.ports[protocol as usize].is_free(inside, owner)
+        {
             Some(inside)
         } else {
             let (low, high) = (*self.range.start(), *self.range.end());
@@ -112,9 +145,9 @@ impl Pool {
                 return Some(port);
             }
         }
-        let start = self.next_random() % count;
-        let mut all = (0..count).map(|at| (low + (start + at) % count) as u16);
-        all.find(|port| fits(*port) && self.ports[protocol as usize].is_free(*port, owner))
+        let start = low + self.next_random() % count;
+        let ports = &self.ports[protocol as usize];
+        ports.find(start..low + count, parity, owner).or_else(|| ports.find(low..start, parity, owner))
     }
 
     /// Gives a port back. It rests.

@@ -31,6 +31,10 @@ pub fn config() -> Config {
         services: vec![Service::Dhcp, Service::Port(53)],
         verify_source: true,
         isolate: false,
+        routes: Vec::new(),
+        peers: Vec::new(),
+        translated: false,
+        point_to_point: None,
     }
 }
 

@@ -51,8 +51,8 @@ pub enum Addressing {
 pub struct PacketUplink {
     /// Our address there.
     pub addressing: Addressing,
-    /// The MTU there.
-    pub mtu: u16,
+    /// The MTU there; the device's own if `None`.
+    pub mtu: Option<u16>,
     /// Subnets behind other routers of the uplink's LAN, and those routers' addresses.
     pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
     /// How packets are translated. Its subnets, its MTU and whether it hairpins are filled in here.
@@ -96,6 +96,9 @@ struct Device {
 /// A packet uplink.
 pub(crate) struct Packet {
     told: PacketUplink,
+    /// Of the uplink, and of the LAN.
+    mtu: u16,
+    inside_mtu: u16,
     conntrack: Arc<Conntrack>,
     device: Option<Device>,
     outside: Option<Gateway>,
@@ -129,7 +132,8 @@ impl<P: Ports> Emit for Wire<'_, P> {
 impl Packet {
     pub(crate) fn new(mut told: PacketUplink, inside: &nat::Config, secret: u64) -> Packet {
         told.nat.inside = std::iter::once(inside.subnet).chain(inside.routes.iter().map(|(net, _)| *net)).collect();
-        told.nat.mtu = inside.mtu.min(told.mtu);
+        let mtu = told.mtu.unwrap_or(inside.mtu);
+        told.nat.mtu = inside.mtu.min(mtu);
         told.nat.hairpin &= !inside.isolate;
         let mut key = [0; 16];
         key[..8].copy_from_slice(&secret.to_be_bytes());
@@ -137,6 +141,8 @@ impl Packet {
         Packet {
             conntrack: Arc::new(Conntrack::new(told.nat.clone(), secret)),
             told,
+            mtu,
+            inside_mtu: inside.mtu,
             device: None,
             outside: None,
             router: None,
@@ -156,8 +162,9 @@ impl Packet {
     }
 
     /// The device is there: its MAC address is ours, `peer` the other end's on a link without addresses.
-    pub(crate) fn up(&mut self, mac: Mac, peer: Option<Mac>, now: Instant) {
+    pub(crate) fn up(&mut self, mac: Mac, peer: Option<Mac>, mtu: u16, now: Instant) {
         self.device = Some(Device { mac, peer });
+        self.set_mtu(self.told.mtu.unwrap_or(mtu));
         match self.told.addressing {
             Addressing::Static { address, router } => self.bind(address, router, now),
             Addressing::Dhcp => {
@@ -165,6 +172,11 @@ impl Packet {
                 self.client = Some(Client::new(config, now));
             }
         }
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        self.conntrack.set_mtu(mtu.min(self.inside_mtu));
     }
 
     /// The device has gone.
@@ -197,7 +209,7 @@ impl Packet {
             mac: device.mac,
             ip: address.addr(),
             subnet: address.trunc(),
-            mtu: self.told.mtu,
+            mtu: self.mtu,
             uplink: false,
             services: Vec::new(),
             verify_source: false,

@@ -148,7 +148,7 @@ impl Packet {
         }
         let (fits, mtu) = match (decided.egress, &self.outside) {
             (Realm::Inside, _) => (inside.gateway().fits(frame), inside.gateway().config().mtu),
-            (Realm::Outside, Some(outside)) => (outside.fits(frame), self.told.mtu),
+            (Realm::Outside, Some(outside)) => (outside.fits(frame), self.mtu),
             (Realm::Outside, None) => return Err(DropReason::UplinkDown),
         };
         let may_fragment = frame.packet().get(6).is_some_and(|flags| flags & 0x40 == 0);

@@ -112,12 +112,15 @@ impl World {
             mtu: MTU,
             isolate: false,
             lease_time: setup.lease_time,
-            dns: true,
+            dns: vec![GATEWAY],
             search: Vec::new(),
+            bridged: false,
+            routes: Vec::new(),
+            peers: Vec::new(),
         };
         let policy =
             Policy { gateway: IpAddr::V4(GATEWAY), resolver: Some(RESOLVER), allow: Vec::new(), deny: Vec::new() };
-        let uplink = Uplink { policy, limits: setup.limits, host: Outside::new(trace.clone()) };
+        let uplink = Uplink::User { policy, limits: setup.limits, host: Outside::new(trace.clone()) };
         let mut network = Network::new(config, Some(uplink), setup.seed, now, 1_700_000_000);
         let mut ends = BTreeMap::new();
         let mut stations = Vec::new();

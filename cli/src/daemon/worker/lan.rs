@@ -189,8 +189,10 @@ impl Lan {
         self.network.add_port(port);
         self.taps.insert(port, tap, captured);
         self.names.insert(port, name.to_string());
-        // Stations that knew another gateway at this address hear of this one.
-        self.network.announce(now);
+        if !self.network.config().bridged {
+            // Stations that knew another gateway at this address hear of this one.
+            self.network.announce(now);
+        }
     }
 
     /// The rest of the way of a frame that another thread read.

@@ -18,9 +18,6 @@ use crate::api::{NatView, NetworkView, UplinkDevice, UplinkKind, UplinkOffer, Up
 use crate::config::{Behaviour, NetworkPlan, PortChoice, Side, UplinkAddress, UplinkPlan};
 use crate::daemon::command::Refusal;
 
-/// MTU of an uplink whose description gives none, as long as no device says.
-const DEFAULT_MTU: u16 = 1500;
-
 /// The device of an uplink, in use.
 pub(super) struct UplinkPort {
     /// Where it is read.
@@ -71,6 +68,15 @@ impl Worker {
         if is_lan && about.kind == Kind::Tun {
             return Err(failed(&"a TUN device carries no Ethernet frames, so no LAN can be joined by it"));
         }
+        if let Some(packet) = lan.plan.uplink.packet()
+            && packet.mac_given
+            && packet.mac != about.mac
+        {
+            return Err(failed(&format!(
+                "its MAC address is {}, and {} was asked for; give the device that one, or leave uplink_mac out",
+                about.mac, packet.mac
+            )));
+        }
         self.serial += 1;
         let port = if is_lan { lan.taps.free_port() } else { PortId::UPLINK };
         let place = Place { network: index, port, serial: self.serial };
@@ -95,9 +101,8 @@ impl Worker {
         } else {
             let peer = (about.kind == Kind::Tun).then_some(TUN_PEER);
             lan.taps.set_uplink(Some((tap, captured)));
-            lan.network.uplink_up(about.mac, peer, now);
+            lan.network.uplink_up(about.mac, peer, about.mtu, now);
         }
-        tracing::info!("network {network} has its uplink: {}", describe(&about));
         lan.uplink = Some(UplinkPort { place, about });
         Ok(super::views::network(&self.networks[index], now))
     }
@@ -200,7 +205,7 @@ pub(super) fn packet(plan: &NetworkPlan) -> Option<PacketUplink> {
         },
         ..conntrack::Config::new(plan.subnet)
     };
-    Some(PacketUplink { addressing, mtu: told.mtu.unwrap_or(DEFAULT_MTU), routes: routes(plan, Side::Uplink), nat })
+    Some(PacketUplink { addressing, mtu: told.mtu, routes: routes(plan, Side::Uplink), nat })
 }
 
 /// The static routes of one side.

@@ -37,7 +37,10 @@ fn at_7_inside_addresses_from_outside_are_dropped() {
             }
             world.out(hairpin(UDP, (2, 4000), 8080)).unwrap();
         }
-        assert_eq!(world.incoming(tuple(end(remote(1), 1), end(remote(2), 1))), Err(Refusal::Silent(DropReason::Filtered)));
+        assert_eq!(
+            world.incoming(tuple(end(remote(1), 1), end(remote(2), 1))),
+            Err(Refusal::Silent(DropReason::Filtered))
+        );
     }
 }
 

@@ -110,5 +110,11 @@ fn threads_that_send_and_threads_that_change_the_rules_do_not_confuse_each_other
         world.nat.unpublish(&forward, world.now);
     }
     world.wait(8_000.0);
-    assert!(world.is_blank(), "{} sessions, {} mappings, {:?}", world.nat.len(), world.nat.mappings(), world.nat.helpers());
+    assert!(
+        world.is_blank(),
+        "{} sessions, {} mappings, {:?}",
+        world.nat.len(),
+        world.nat.mappings(),
+        world.nat.helpers()
+    );
 }

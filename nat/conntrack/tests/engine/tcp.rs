@@ -5,8 +5,8 @@ use tapswitch_conntrack::{Forward, ForwardError, Realm, Reason, Refusal, Tuple};
 use tapswitch_wire::DropReason;
 
 use crate::world::{
-    ACK, FIN, Inside, OURS, Outside, Packet, RST, SYN, Segment, TCP, UDP, World, config, container, end, forward, hairpin,
-    inbound, outbound,
+    ACK, FIN, Inside, OURS, Outside, Packet, RST, SYN, Segment, TCP, UDP, World, config, container, end, forward,
+    hairpin, inbound, outbound,
 };
 
 /// A connection as both ends know it.
@@ -201,7 +201,8 @@ fn nt_10_a_forward_leads_to_its_container_and_answers_leave_by_it() {
         assert_eq!(world.incoming(inbound(protocol, (5, 1234), 8083)), Err(Refusal::Own));
         // Another container, and the service itself, reach it by the outside endpoint.
         for (container_number, port) in [(3, 999), (2, 999), (2, 80)] {
-            let sent = world.through(Inside, &Packet::first(hairpin(protocol, (container_number, port), 8081))).unwrap();
+            let sent =
+                world.through(Inside, &Packet::first(hairpin(protocol, (container_number, port), 8081))).unwrap();
             assert_eq!((sent.egress, sent.tuple.dst), (Inside, end(container(2), 81)));
             assert_eq!(sent.tuple.src.ip, OURS);
         }

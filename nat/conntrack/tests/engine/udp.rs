@@ -4,8 +4,8 @@ use tapswitch_conntrack::{Config, Dependence, Reason, Refusal};
 use tapswitch_wire::DropReason;
 
 use crate::world::{
-    ACK, Inside, OURS, Outside, Packet, RST, Segment, TCP, UDP, World, config, container, end, hairpin, inbound, outbound,
-    remote,
+    ACK, Inside, OURS, Outside, Packet, RST, Segment, TCP, UDP, World, config, container, end, hairpin, inbound,
+    outbound, remote,
 };
 
 const FILTERED: Result<tapswitch_conntrack::Tuple, Refusal> = Err(Refusal::Silent(DropReason::Filtered));
@@ -174,7 +174,8 @@ fn nu_5_without_hairpins_the_sender_is_told() {
 #[test]
 fn nu_6_payloads_stay_as_they_are_and_open_nothing() {
     let world = World::new(config());
-    let text = |port: u16| format!("REGISTER sip:x SIP/2.0\r\nContact: <sip:10.0.0.2:{port}>\r\nPORT 10,0,0,2,15,161\r\n");
+    let text =
+        |port: u16| format!("REGISTER sip:x SIP/2.0\r\nContact: <sip:10.0.0.2:{port}>\r\nPORT 10,0,0,2,15,161\r\n");
     for (protocol, port) in [(UDP, 5060), (TCP, 21), (TCP, 1720), (TCP, 6667)] {
         let tuple = outbound(protocol, (2, 4000), (1, port));
         let payload = text(4001);

@@ -135,8 +135,13 @@ impl Packet {
         look(&FrameRef::parse(self.meta, &self.bytes[..]).unwrap())
     }
 
+    /// Its tuple, if it may have a session.
+    pub fn read(&self) -> Option<Tuple> {
+        Tuple::read(&FrameRef::parse(self.meta, &self.bytes[..]).unwrap())
+    }
+
     pub fn tuple(&self) -> Tuple {
-        self.frame(|frame| Tuple::read(frame)).unwrap()
+        self.read().unwrap()
     }
 
     pub fn payload(&self) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! and once by the slow one.
 
 mod reference;
+mod session;
 mod steps;
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use tapswitch_conntrack::{Config, Direction, Protocol, Realm, Reason, Refusal, SessionView, Tuple};
 use tapswitch_wire::Endpoint;
 
-use crate::world::{Inside, OURS, OURS_LATER, Outside, Packet, Sent, TCP, World, container, end, remote};
+use crate::world::{Inside, OURS, OURS_LATER, Outside, Packet, Sent, World, container, end, remote};
 use reference::{Outcome, Reference};
 use steps::{Step, config, forwards, steps};
 
@@ -40,7 +41,9 @@ impl Run {
                 let dst = match to {
                     // Echoes go to hosts; of ourselves only what is mapped or published is of interest.
                     3.. => self.outside_end(protocol, at, OURS),
-                    host => end(remote(host.into()), if protocol == Protocol::Icmp { 0 } else { 50 + u16::from(at % 2) }),
+                    host => {
+                        end(remote(host.into()), if protocol == Protocol::Icmp { 0 } else { 50 + u16::from(at % 2) })
+                    }
                 };
                 let tuple = Tuple { protocol, src: end(container(from.into()), port), dst };
                 self.send(Inside, &Packet::first(tuple))
@@ -114,7 +117,8 @@ impl Run {
 
     /// An outside endpoint of somebody: mapped, published, or nobody's.
     fn outside_end(&self, protocol: Protocol, at: u8, ip: std::net::Ipv4Addr) -> Endpoint {
-        let mut ports: Vec<u16> = self.model.mappings.iter().filter(|m| m.protocol == protocol).map(|m| m.port).collect();
+        let mut ports: Vec<u16> =
+            self.model.mappings.iter().filter(|m| m.protocol == protocol).map(|m| m.port).collect();
         ports.extend(self.model.forwards.iter().filter(|f| f.protocol == protocol).map(|f| f.outside));
         // Now and then nobody's.
         ports.extend((ports.is_empty() || at % 8 == 7).then_some(40_003));
@@ -197,20 +201,29 @@ impl Run {
     /// What holds at any time, told from what can be seen.
     fn check(&self) -> Verdict {
         let (views, config) = (self.slow.sessions(), self.slow.nat.config());
-        let unnumbered = |views: Vec<SessionView>| views.into_iter().map(|v| (v.original, v.reply, v.expires)).collect::<HashSet<_>>();
+        let unnumbered = |views: Vec<SessionView>| {
+            views.into_iter().map(|v| (v.original, v.reply, v.expires)).collect::<HashSet<_>>()
+        };
         prop_assert_eq!(unnumbered(self.fast.sessions()), unnumbered(views.clone()), "same steps, same sessions");
         // Nothing has ended early or late, or is there for another reason than the model's.
         let seconds = self.slow.now.as_secs();
-        let is: HashSet<_> = views.iter().map(|v| (v.id, v.owner, v.original, v.reply, v.from, v.reason, v.expires)).collect();
-        let right = self.model.sessions.iter().map(|s| {
-            (s.id, s.payer.0, s.original, s.reply, s.from, s.reason, (s.expires - seconds) as u32)
-        });
+        let is: HashSet<_> =
+            views.iter().map(|v| (v.id, v.owner, v.original, v.reply, v.from, v.reason, v.expires)).collect();
+        let right = self
+            .model
+            .sessions
+            .iter()
+            .map(|s| (s.id, s.payer.0, s.original, s.reply, s.from, s.reason, (s.expires - seconds) as u32));
         prop_assert_eq!(is, right.collect::<HashSet<_>>(), "at {}", seconds);
         let mut outer: HashMap<(Protocol, Endpoint), Endpoint> = HashMap::new();
         let mut inner: HashMap<(Protocol, Endpoint, Option<Endpoint>), Endpoint> = HashMap::new();
         let mut tuples = HashSet::new();
         for view in &views {
-            let to = if view.reason == Reason::Outbound || view.reason == Reason::Routed && view.from == Inside { Outside } else { Inside };
+            let to = if view.reason == Reason::Outbound || view.reason == Reason::Routed && view.from == Inside {
+                Outside
+            } else {
+                Inside
+            };
             prop_assert!(tuples.insert((view.from, view.original)), "{} is shared", view.original);
             let is_monologue = (view.from, view.original) == (to, view.reply);
             prop_assert!(is_monologue || tuples.insert((to, view.reply)), "{} is shared", view.reply);
@@ -238,7 +251,11 @@ impl Run {
         for owner in 2..5 {
             let usage = self.slow.nat.usage(owner);
             let began = |view: &&SessionView| view.owner == owner && view.from == Inside;
-            prop_assert_eq!(usage.sessions as usize, views.iter().filter(began).count(), "the outside's are not counted");
+            prop_assert_eq!(
+                usage.sessions as usize,
+                views.iter().filter(began).count(),
+                "the outside's are not counted"
+            );
             prop_assert!(usage.sessions <= limits.owner_sessions);
             for protocol in Protocol::ALL {
                 let ports = self.model.mappings.iter().filter(|m| m.owner == owner && m.protocol == protocol).count();
@@ -270,9 +287,4 @@ proptest! {
             prop_assert!(world.is_blank(), "{:?} sessions, {} mappings, {:?}", world.sessions(), world.nat.mappings(), world.nat.helpers());
         }
     }
-}
-
-/// Whether these are a connection's.
-fn is_tcp(tuple: &Tuple) -> bool {
-    tuple.protocol == TCP
 }

@@ -6,35 +6,12 @@ use std::time::Duration;
 
 use tapswitch_conntrack::tcp::{Lifetime, State};
 use tapswitch_conntrack::{
-    Config, Dependence, Direction, Forward, ForwardError, PortChoice, Protocol, Realm, Reason, Refusal, SessionId, Tuple,
+    Config, Dependence, Direction, Forward, ForwardError, PortChoice, Protocol, Realm, Reason, Refusal, Tuple,
 };
 use tapswitch_wire::{DropReason, Endpoint, Instant};
 
-use super::is_tcp;
-use super::steps::What;
-use crate::world::{ACK, FIN, ICMP, Inside, Outside, Packet, RST, SYN, Segment, Sent, TCP, UDP, end};
-
-pub struct Session {
-    pub id: SessionId,
-    pub original: Tuple,
-    pub reply: Tuple,
-    pub from: Realm,
-    pub to: Realm,
-    /// The owner, and whether the outside began it.
-    pub payer: (u32, bool),
-    pub reason: Reason,
-    /// Outside ports of the mappings it uses.
-    uses: Vec<u16>,
-    /// The last second in which it lives.
-    pub expires: u64,
-    pub state: Option<State>,
-    /// The next sequence number of either side.
-    next: [u32; 2],
-    /// Whether either side has sent a FIN.
-    closed: [bool; 2],
-    /// Who sent the SYN that counts.
-    opener: Direction,
-}
+use super::session::{Session, flags, is_tcp};
+use crate::world::{ACK, FIN, ICMP, Inside, Outside, Packet, RST, SYN, Sent, TCP, UDP, end};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
@@ -95,67 +72,19 @@ pub struct Reference {
     full_at: HashMap<(u32, bool), Instant>,
 }
 
-impl Session {
-    pub fn tuple(&self, direction: Direction) -> Tuple {
-        if direction == Direction::Original { self.original } else { self.reply }
-    }
-
-    pub fn ingress(&self, direction: Direction) -> Realm {
-        if direction == Direction::Original { self.from } else { self.to }
-    }
-
-    /// A packet that goes this way: of a connection, what its end might send next.
-    pub fn packet(&self, direction: Direction, what: What) -> Packet {
-        let tuple = self.tuple(direction);
-        if !is_tcp(&tuple) {
-            return Packet::first(tuple);
-        }
-        let (mut seq, ack) = (self.next[direction as usize], self.next[direction.other() as usize]);
-        let is_open = self.is_numbered() && !self.closed[direction as usize];
-        let (flags, len) = match (what, self.state) {
-            (What::ExactReset, _) => (RST, 0),
-            (What::InexactReset, _) => {
-                seq = seq.wrapping_add(7);
-                (RST, 0)
-            }
-            (_, Some(State::SynSent)) if direction == self.opener => {
-                seq = seq.wrapping_sub(1);
-                (SYN, 0)
-            }
-            (_, Some(State::SynSent)) => (SYN | ACK, 0),
-            (What::Fin, _) if is_open => (FIN | ACK, 0),
-            (What::Data, _) if is_open => (ACK, 10),
-            _ => (ACK, 0),
-        };
-        Packet::tcp(tuple, Segment { flags, seq, ack, len })
-    }
-
-    /// What a router may have seen of a packet that went this way, when it had left.
-    pub fn quoted(&self, tuple: Tuple, direction: Direction, forged: bool) -> Packet {
-        if !is_tcp(&tuple) {
-            return Packet::first(tuple);
-        }
-        // The next segment may always be in flight.
-        let seq = self.next[direction as usize];
-        let seq = if forged { seq.wrapping_add(1 << 30) } else { seq };
-        Packet::tcp(tuple, Segment { flags: ACK, seq, ack: 0, len: 0 })
-    }
-
-    /// Whether an endpoint talks to itself, by its own outside endpoint: then either direction is the other one too.
-    pub fn is_monologue(&self) -> bool {
-        self.original == self.reply
-    }
-
-    /// Whether both sides' sequence numbers are known for sure.
-    pub fn is_numbered(&self) -> bool {
-        !self.is_monologue() && matches!(self.state, Some(State::Established | State::FinWait(_)))
-    }
-}
-
 impl Reference {
     pub fn new(config: Config, outside: Ipv4Addr, now: Instant) -> Reference {
         let (forwards, sessions, mappings, resting) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Reference { config, now, outside: Some(outside), forwards, sessions, mappings, resting, full_at: HashMap::new() }
+        Reference {
+            config,
+            now,
+            outside: Some(outside),
+            forwards,
+            sessions,
+            mappings,
+            resting,
+            full_at: HashMap::new(),
+        }
     }
 
     pub fn pick(&self, at: u8) -> Option<&Session> {
@@ -166,7 +95,8 @@ impl Reference {
         self.now = self.now + time;
         let second = self.now.as_secs();
         // Mappings end in the second in which their last session does, and rest from then on.
-        let mut ends: Vec<u64> = self.sessions.iter().map(|session| session.expires + 1).filter(|at| *at <= second).collect();
+        let mut ends: Vec<u64> =
+            self.sessions.iter().map(|session| session.expires + 1).filter(|at| *at <= second).collect();
         ends.sort_unstable();
         let until = self.now;
         for at in ends {
@@ -186,7 +116,9 @@ impl Reference {
 
     fn find(&self, realm: Realm, tuple: Tuple) -> Option<(usize, Direction)> {
         let ways = [Direction::Original, Direction::Reply];
-        let is = |at: usize, way: Direction| (self.sessions[at].ingress(way), self.sessions[at].tuple(way)) == (realm, tuple);
+        let is = |at: usize, way: Direction| {
+            (self.sessions[at].ingress(way), self.sessions[at].tuple(way)) == (realm, tuple)
+        };
         (0..self.sessions.len()).find_map(|at| Some((at, ways.into_iter().find(|way| is(at, *way))?)))
     }
 
@@ -212,7 +144,8 @@ impl Reference {
             Ok(plan) => plan,
             Err(refusal) => return Outcome::Refused(refusal),
         };
-        let refuse = |reason| Outcome::Refused(if realm == Inside { Refusal::Told(reason) } else { Refusal::Silent(reason) });
+        let refuse =
+            |reason| Outcome::Refused(if realm == Inside { Refusal::Told(reason) } else { Refusal::Silent(reason) });
         if let Source::Known(source) = plan.source {
             let reply = Tuple { protocol: tuple.protocol, src: plan.target, dst: source };
             if self.find(plan.to, reply).is_some() {
@@ -231,7 +164,9 @@ impl Reference {
             return refuse(DropReason::SessionTableFull);
         }
         if let Source::New(Mapping { protocol, inner, .. }) = plan.source {
-            if self.mappings.iter().filter(|m| (m.owner, m.protocol) == (owner, protocol)).count() >= limits.owner_ports as usize {
+            if self.mappings.iter().filter(|m| (m.owner, m.protocol) == (owner, protocol)).count()
+                >= limits.owner_ports as usize
+            {
                 return refuse(DropReason::PortLimit);
             }
             if self.candidates(protocol, inner.port, owner).next().is_none() {
@@ -271,7 +206,10 @@ impl Reference {
     fn source(&self, tuple: Tuple, ours: Ipv4Addr, owner: u32) -> (Source, Option<u16>) {
         let Tuple { protocol, src, dst } = tuple;
         let published = self.forwards.iter().find(|f| {
-            f.protocol == protocol && f.ip == src.ip && f.bound.is_none_or(|ip| ip == ours) && f.to_outside(src.port).is_some()
+            f.protocol == protocol
+                && f.ip == src.ip
+                && f.bound.is_none_or(|ip| ip == ours)
+                && f.to_outside(src.port).is_some()
         });
         if let Some(port) = published.and_then(|forward| forward.to_outside(src.port)) {
             return (Source::Known(end(ours, port)), None);
@@ -323,7 +261,10 @@ impl Reference {
             if !self.is_untranslated(src.ip) {
                 return Err(Refusal::Silent(DropReason::InsideFromOutside));
             }
-            let forward = self.forwards.iter().find(|f| f.protocol == protocol && f.ip == dst.ip && f.to_outside(dst.port).is_some());
+            let forward = self
+                .forwards
+                .iter()
+                .find(|f| f.protocol == protocol && f.ip == dst.ip && f.to_outside(dst.port).is_some());
             return match forward {
                 Some(forward) => Ok(plan(dst, Reason::Routed, forward.owner, None)),
                 None if is_open => Ok(plan(dst, Reason::Routed, dst.ip.to_bits(), None)),
@@ -373,7 +314,9 @@ impl Reference {
             Source::Known(source) => is.src == *source,
             Source::New(mapping) => {
                 Some(is.src.ip) == self.outside
-                    && self.candidates(mapping.protocol, mapping.inner.port, mapping.owner).any(|port| port == is.src.port)
+                    && self
+                        .candidates(mapping.protocol, mapping.inner.port, mapping.owner)
+                        .any(|port| port == is.src.port)
             }
         };
         source && is.dst == plan.target
@@ -431,19 +374,7 @@ impl Reference {
             session.expires = self.now.as_secs() + lasts.as_secs();
         }
         if is_tcp {
-            check_reset(session, packet, direction, state);
-            let Segment { flags, seq, len, .. } = segment(packet);
-            let (before, side) = (std::mem::replace(&mut session.state, state), direction as usize);
-            let begins = state == Some(State::SynSent) && before != state;
-            if begins {
-                (session.closed, session.opener) = ([false; 2], direction);
-            }
-            // A SYN in a connection that is open already counts for nothing.
-            let counts = flags & SYN == 0 || begins || before == Some(State::SynSent);
-            if !is_reset && counts {
-                session.next[side] = seq.wrapping_add(len as u32 + u32::from(flags & (SYN | FIN) != 0));
-                session.closed[side] |= flags & FIN != 0;
-            }
+            session.track(packet, direction, state);
         }
     }
 
@@ -456,7 +387,12 @@ impl Reference {
         let (kept, gone): (Vec<_>, Vec<_>) = self.mappings.drain(..).partition(used);
         self.mappings = kept;
         let until = now + Duration::from_secs(120);
-        self.resting.extend(gone.into_iter().map(|m| Resting { protocol: m.protocol, port: m.port, owner: m.owner, until }));
+        self.resting.extend(gone.into_iter().map(|m| Resting {
+            protocol: m.protocol,
+            port: m.port,
+            owner: m.owner,
+            until,
+        }));
     }
 
     pub fn set_outside(&mut self, ip: Option<Ipv4Addr>) {
@@ -504,7 +440,8 @@ impl Reference {
         self.resting.extend(forward.outside_ports().map(rest));
         // Whatever has the outside endpoint at one of its ends, or came in because of it.
         self.end_where(|session| {
-            let by = |end: Endpoint| forward.bound.is_none_or(|ip| ip == end.ip) && forward.to_inside(end.port).is_some();
+            let by =
+                |end: Endpoint| forward.bound.is_none_or(|ip| ip == end.ip) && forward.to_inside(end.port).is_some();
             let (came, left) = (by(session.original.dst), by(session.reply.dst));
             session.original.protocol == forward.protocol
                 && match session.reason {
@@ -526,27 +463,4 @@ impl Reference {
         forwards.iter().for_each(|forward| _ = self.unpublish(forward));
         self.end_where(|session| session.payer.0 == owner);
     }
-}
-
-/// An open connection is reset by the exact sequence number, and by no other.
-fn check_reset(session: &Session, packet: &Packet, direction: Direction, after: Option<State>) {
-    let is_open = session.is_numbered();
-    let Segment { flags, seq, .. } = segment(packet);
-    if flags & RST != 0 && is_open {
-        let is_exact = seq == session.next[direction as usize];
-        assert_eq!(after == Some(State::Reset), is_exact, "{:?}, next {:?}, RST {seq} {direction:?}", session.state, session.next);
-        assert!(is_exact || after == session.state, "an inexact reset changes nothing");
-    }
-}
-
-fn flags(packet: &Packet) -> u8 {
-    packet.frame(|frame| frame.segment()[13])
-}
-
-fn segment(packet: &Packet) -> Segment {
-    packet.frame(|frame| {
-        let bytes = frame.segment();
-        let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Segment { flags: bytes[13], seq: word(4), ack: word(8), len: frame.payload().len() }
-    })
 }

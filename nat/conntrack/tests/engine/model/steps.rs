@@ -20,16 +20,43 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A container sends to a host outside, or to an outside endpoint of ours.
-    Out { from: u8, port: u8, to: u8, at: u8, protocol: Protocol },
+    Out {
+        from: u8,
+        port: u8,
+        to: u8,
+        at: u8,
+        protocol: Protocol,
+    },
     /// A host outside sends to an outside endpoint.
-    In { from: u8, port: u8, at: u8, protocol: Protocol },
+    In {
+        from: u8,
+        port: u8,
+        at: u8,
+        protocol: Protocol,
+    },
     /// A packet of a session goes on.
-    Along { session: u8, reply: bool, what: What },
+    Along {
+        session: u8,
+        reply: bool,
+        what: What,
+    },
     /// A packet from outside with an inside address, or ours, in a place where none can be.
-    Forged { src: u8, dst: u8, at: u8 },
+    Forged {
+        src: u8,
+        dst: u8,
+        at: u8,
+    },
     /// An ICMP error about a packet of a session.
-    Error { session: u8, reply: bool, quote: u16, from: u8, forged: u8 },
-    Wait { tenths: u32 },
+    Error {
+        session: u8,
+        reply: bool,
+        quote: u16,
+        from: u8,
+        forged: u8,
+    },
+    Wait {
+        tenths: u32,
+    },
     Publish(u8),
     Unpublish(u8),
     Outside(u8),
@@ -56,7 +83,15 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let what = select(vec![What::Data, What::Data, What::SynAck, What::SynAck, What::Fin, What::ExactReset, What::InexactReset]);
+    let what = select(vec![
+        What::Data,
+        What::Data,
+        What::SynAck,
+        What::SynAck,
+        What::Fin,
+        What::ExactReset,
+        What::InexactReset,
+    ]);
     let tenths = prop_oneof![6 => 0u32..20, 6 => 0u32..1_500, 2 => 2_300u32..3_100, 1 => 70_000u32..75_000];
     let step = prop_oneof![
         24 => (2u8..5, 0u8..3, 0u8..5, any::<u8>(), protocol())
@@ -92,6 +127,16 @@ pub fn config() -> impl Strategy<Value = Config> {
         let (translate, hairpin, with_untranslated) = mode;
         // The last of the hosts that are sent to.
         let untranslated = if with_untranslated { vec!["198.51.0.2/32".parse().unwrap()] } else { Vec::new() };
-        Config { mapping, filtering, ports, port_range, limits, translate, hairpin, untranslated, ..crate::world::config() }
+        Config {
+            mapping,
+            filtering,
+            ports,
+            port_range,
+            limits,
+            translate,
+            hairpin,
+            untranslated,
+            ..crate::world::config()
+        }
     })
 }
