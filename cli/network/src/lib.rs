@@ -33,8 +33,10 @@ mod forwarder;
 mod lan;
 mod network;
 mod packet;
+mod uplink;
 
 pub use forwarder::{Forwarder, Hop, Share};
 pub use lan::Ports;
-pub use network::{Config, Crossing, Network, Uplink};
+pub use network::{Config, Network, Uplink};
 pub use packet::{Addressing, PacketUplink, PacketView};
+pub use uplink::Crossing;

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use tapswitch_conntrack::{Conntrack, Realm};
+use tapswitch_conntrack::Realm;
 use tapswitch_dhcp as dhcp;
 use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Service};
 use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
-use tapswitch_switch::{FdbEntry, PortCounters, Switch};
-use tapswitch_wire::{
-    DropCounters, DropReason, Frame, Instant, Journey, L3, Mac, Meta, PortId, Stage, Step, Unheard, Verdict,
-};
+use tapswitch_switch::{FdbEntry, PortCounters};
+use tapswitch_wire::{DropCounters, DropReason, Frame, Instant, Journey, L3, Mac, Meta, PortId, Stage, Step, Verdict};
 
 use crate::fast::Fast;
 use crate::forwarder::{Forwarder, Hop, Share, arrived};
 use crate::lan::{Lan, Ports};
-use crate::packet::{Packet, PacketUplink, PacketView, arp_sender};
+use crate::packet::{Packet, PacketUplink, arp_sender};
+use crate::uplink::{Crossing, Inside, MAX_CROSSING};
 
 /// The way out.
 pub enum Uplink<H> {
@@ -69,58 +68,15 @@ impl Config {
 /// One network.
 pub struct Network<H> {
     config: Config,
-    forwarder: Forwarder,
-    gateway: Gateway,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) gateway: Gateway,
     dhcp: dhcp::Server,
     relay: Option<Relay<H>>,
-    packet: Option<Box<Packet>>,
+    pub(crate) packet: Option<Box<Packet>>,
     /// Packets for other networks.
-    crossing: Vec<Crossing>,
+    pub(crate) crossing: Vec<Crossing>,
     /// Scratch space: where a frame of the gateway goes.
-    lan_targets: Vec<PortId>,
-}
-
-/// A packet that one network passes to another one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Crossing {
-    /// The other network's number.
-    pub network: usize,
-    /// What is known of it.
-    pub meta: Meta,
-    /// The whole frame; its MAC addresses mean nothing there.
-    pub frame: Vec<u8>,
-}
-
-/// Packets that may wait to be passed to other networks; more are dropped.
-const MAX_CROSSING: usize = 1024;
-
-/// A network's own side, as its uplink sees it.
-pub(crate) struct Inside<'a, P> {
-    gateway: &'a mut Gateway,
-    switch: &'a mut Switch,
-    ports: &'a mut P,
-    targets: &'a mut Vec<PortId>,
-    now: Instant,
-}
-
-impl<P: Ports> Inside<'_, P> {
-    pub(crate) fn now(&self) -> Instant {
-        self.now
-    }
-
-    pub(crate) fn ports(&mut self) -> &mut P {
-        self.ports
-    }
-
-    pub(crate) fn gateway(&self) -> &Gateway {
-        self.gateway
-    }
-
-    /// The gateway, and the LAN that it sends to.
-    pub(crate) fn parts(&mut self) -> (&mut Gateway, Lan<'_, P>) {
-        let lan = Lan { switch: self.switch, ports: self.ports, targets: self.targets, now: self.now };
-        (self.gateway, lan)
-    }
+    pub(crate) lan_targets: Vec<PortId>,
 }
 
 impl<H: Host> Network<H> {
@@ -419,105 +375,6 @@ impl<H: Host> Network<H> {
             .min()
     }
 
-    /// The device of the packet uplink is there. Its MAC address is ours; `peer` is the other end's on a link without
-    /// addresses, as a TUN device is one; `mtu` is the device's.
-    pub fn uplink_up(&mut self, mac: Mac, peer: Option<Mac>, mtu: u16, now: Instant) {
-        if let Some(packet) = &mut self.packet {
-            packet.up(mac, peer, mtu, now);
-            self.forwarder.set_uplink(Some(mac));
-        }
-    }
-
-    /// The device of the packet uplink has gone.
-    pub fn uplink_down(&mut self, now: Instant) {
-        if let Some(packet) = &mut self.packet {
-            packet.down(now);
-            self.forwarder.set_uplink(None);
-        }
-    }
-
-    /// Before the end: gives back what the uplink was lent.
-    pub fn release(&mut self, ports: &mut impl Ports) {
-        if let Some(packet) = &mut self.packet {
-            packet.release(ports);
-        }
-    }
-
-    /// Takes one frame that the uplink's device brought, all the way.
-    pub fn uplink_rx(
-        &mut self,
-        meta: Meta,
-        bytes: &mut [u8],
-        now: Instant,
-        journey: &mut impl Journey,
-        ports: &mut impl Ports,
-    ) -> Verdict {
-        arrived(PortId::UPLINK, meta, bytes, journey);
-        let verdict = match self.forwarder.from_uplink(meta, bytes, now, journey, ports) {
-            Some(passed) => passed,
-            None => {
-                let Some(packet) = &mut self.packet else { return Verdict::Drop(DropReason::UplinkDown) };
-                let (switch, targets) = (&mut self.forwarder.switch, &mut self.lan_targets);
-                let mut inside = Inside { gateway: &mut self.gateway, switch, ports, targets, now };
-                packet.rx(meta, bytes, &mut inside, journey)
-            }
-        };
-        let verdict = verdict.unwrap_or_else(|reason| {
-            self.uplink_dropped(reason);
-            Verdict::Drop(reason)
-        });
-        concluded(verdict, journey);
-        verdict
-    }
-
-    /// Counts a drop of what came from, or should have left by, the packet uplink.
-    pub fn uplink_dropped(&mut self, reason: DropReason) {
-        if let Some(packet) = &mut self.packet {
-            packet.count_drop(reason);
-        }
-    }
-
-    /// Packets for other networks, in the order they came. Nothing is left here.
-    pub fn take_crossing(&mut self) -> Vec<Crossing> {
-        std::mem::take(&mut self.crossing)
-    }
-
-    /// Takes a packet that another network passes on.
-    pub fn cross(&mut self, crossing: &mut Crossing, now: Instant, ports: &mut impl Ports) {
-        let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
-        let sent = Frame::parse(crossing.meta, &mut crossing.frame[..]).and_then(|mut frame| {
-            let hop = match frame.dst_ip() {
-                Some(std::net::IpAddr::V4(dst)) => self.gateway.next_hop(dst),
-                _ => None,
-            };
-            let hop = hop.ok_or(DropReason::NoRoute)?;
-            self.gateway.send_frame(&mut frame, hop, now, &mut Unheard, &mut lan)
-        });
-        if let Err(reason) = sent {
-            self.forwarder.dropped(PortId::GATEWAY, reason);
-        }
-    }
-
-    /// The sessions of the packet uplink; none if the uplink is of another kind.
-    pub fn conntrack(&self) -> Option<&Arc<Conntrack>> {
-        self.packet.as_ref().map(|packet| packet.conntrack())
-    }
-
-    /// What is known of the packet uplink.
-    pub fn packet(&self) -> Option<PacketView> {
-        self.packet.as_ref().map(|packet| packet.view())
-    }
-
-    /// Joins the switch to a LAN by this port: see [`Forwarder::join_lan`].
-    pub fn join_lan(&mut self, port: PortId) {
-        self.forwarder.join_lan(port);
-    }
-
-    /// The port by which a LAN was joined has gone.
-    pub fn leave_lan(&mut self, port: PortId) {
-        self.forwarder.switch.remove_port(port);
-    }
-
     /// Says to the LAN where the gateway is.
     pub fn announce(&mut self, now: Instant) {
         self.gateway.announce(now);
@@ -595,7 +452,7 @@ impl<H: Host> Network<H> {
 }
 
 /// Tells how a frame ended.
-fn concluded(verdict: Verdict, journey: &mut impl Journey) {
+pub(crate) fn concluded(verdict: Verdict, journey: &mut impl Journey) {
     journey.note(|| {
         Step::decided(
             Stage::Verdict,

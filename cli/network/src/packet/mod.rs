@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | waiting | no device was handed over | one is |
 //! | asking | a DHCP client asks for our address | it is bound |
+//! | overlapping | our address there lies in a subnet of the inside, or the other way round; by DHCP it was declined | another one is bound |
 //! | up | packets pass | the device goes, or the lease is lost: sessions end with the address they used |
 
 mod translate;
@@ -22,12 +23,10 @@ use tapswitch_conntrack::fragment::{Fragments, Ids, Limits};
 use tapswitch_conntrack::{self as conntrack, Conntrack, Realm};
 use tapswitch_dhcp::client::{self, Client, Event, Lease};
 use tapswitch_nat::{self as nat, Gateway, NeighbourView};
-use tapswitch_wire::{
-    DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Rewrite, Verdict,
-};
+use tapswitch_wire::{DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Rewrite, Verdict};
 
 use crate::lan::Ports;
-use crate::network::Inside;
+use crate::uplink::Inside;
 
 /// UDP port on which a DHCP client listens.
 const DHCP_CLIENT: u16 = 68;
@@ -62,7 +61,7 @@ pub struct PacketUplink {
 /// What is known of a packet uplink, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PacketView {
-    /// `waiting`, `asking` or `up`.
+    /// `waiting`, `asking`, `overlapping` or `up`.
     pub state: &'static str,
     /// Our address there.
     pub address: Option<Ipv4Net>,
@@ -93,6 +92,9 @@ struct Device {
     peer: Option<Mac>,
 }
 
+/// An address outside would be one inside, too.
+struct Overlap;
+
 /// A packet uplink.
 pub(crate) struct Packet {
     told: PacketUplink,
@@ -104,9 +106,13 @@ pub(crate) struct Packet {
     outside: Option<Gateway>,
     router: Option<Ipv4Addr>,
     address: Option<Ipv4Net>,
+    /// Whether the last address we were given would be inside, too.
+    overlaps: bool,
     client: Option<Client>,
     fragments: Fragments<Decided>,
     ids: Ids,
+    /// Keys what must not be guessed of fragments.
+    key: [u8; 16],
     drops: DropCounters,
     /// Scratch space for fragments.
     buffer: Vec<u8>,
@@ -147,9 +153,11 @@ impl Packet {
             outside: None,
             router: None,
             address: None,
+            overlaps: false,
             client: None,
             fragments: Fragments::new(Limits::default(), key),
             ids: Ids::new(key),
+            key,
             drops: DropCounters::default(),
             buffer: Vec::new(),
             secret,
@@ -166,7 +174,7 @@ impl Packet {
         self.device = Some(Device { mac, peer });
         self.set_mtu(self.told.mtu.unwrap_or(mtu));
         match self.told.addressing {
-            Addressing::Static { address, router } => self.bind(address, router, now),
+            Addressing::Static { address, router } => drop(self.bind(address, router, now)),
             Addressing::Dhcp => {
                 let config = client::Config { mac, hostname: None, client_id: None, secret: self.secret };
                 self.client = Some(Client::new(config, now));
@@ -183,6 +191,7 @@ impl Packet {
     pub(crate) fn down(&mut self, now: Instant) {
         self.device = None;
         self.client = None;
+        self.overlaps = false;
         self.unbind(now);
     }
 
@@ -193,17 +202,22 @@ impl Packet {
         }
     }
 
-    fn bind(&mut self, address: Ipv4Net, router: Option<Ipv4Addr>, now: Instant) {
-        let Some(device) = self.device else { return };
+    /// Takes an address, unless it cannot be ours: then it says so.
+    fn bind(&mut self, address: Ipv4Net, router: Option<Ipv4Addr>, now: Instant) -> Result<(), Overlap> {
+        let Some(device) = self.device else { return Ok(()) };
         // What is inside must not be outside too (RFC 4787 REQ-7).
-        if self.told.nat.inside.iter().any(|net| net.contains(&address.network()) || address.contains(&net.network())) {
+        let is_inside = |net: &Ipv4Net| net.contains(&address.network()) || address.contains(&net.network());
+        self.overlaps = self.told.nat.inside.iter().any(is_inside);
+        if self.overlaps {
             self.unbind(now);
-            return;
+            return Err(Overlap);
         }
         self.router = router;
         if self.address == Some(address) {
-            return;
+            return Ok(());
         }
+        // What was decided of a datagram holds the address that is ours no more.
+        self.forget_fragments();
         self.address = Some(address);
         let config = nat::Config {
             mac: device.mac,
@@ -225,20 +239,29 @@ impl Packet {
         }
         self.outside = Some(outside);
         self.conntrack.set_outside(self.told.nat.translate.then(|| address.addr()), now);
+        Ok(())
     }
 
     fn unbind(&mut self, now: Instant) {
         self.outside = None;
         self.router = None;
         self.address = None;
+        self.forget_fragments();
         self.conntrack.set_outside(None, now);
     }
 
-    fn client_said(&mut self, event: Option<Event>, now: Instant) {
+    fn forget_fragments(&mut self) {
+        self.drops.add(self.fragments.drops());
+        self.fragments = Fragments::new(Limits::default(), self.key);
+    }
+
+    fn client_said(&mut self, event: Option<Event>, now: Instant, ports: &mut impl Ports) {
         match event {
             Some(Event::Bound(lease) | Event::Renewed(lease)) => {
                 let Lease { address, router, .. } = lease;
-                self.bind(address, router, now);
+                if let (Err(Overlap), Some(client)) = (self.bind(address, router, now), &mut self.client) {
+                    client.decline(now, &mut Wire { ports, drops: &mut self.drops });
+                }
             }
             Some(Event::Lost) => self.unbind(now),
             None => {}
@@ -252,19 +275,23 @@ impl Packet {
         if self.is_behind || is_due(self.conntrack.deadline()) {
             self.is_behind = !self.conntrack.poll(now);
         }
-        // Nobody is told of fragments that did not all come: the destination got the first one, and says so itself.
-        while is_due(self.fragments.deadline()) && self.fragments.poll(now).is_some() {}
+        self.forget_late_fragments(now);
         if let Some(client) = &mut self.client
             && is_due(client.deadline())
         {
             let event = client.poll(now, &mut Wire { ports: inside.ports(), drops: &mut self.drops });
-            self.client_said(event, now);
+            self.client_said(event, now, inside.ports());
         }
         if let Some(outside) = &mut self.outside
             && is_due(outside.deadline())
         {
             outside.poll(now, &mut Wire { ports: inside.ports(), drops: &mut self.drops });
         }
+    }
+
+    /// Nobody is told of fragments that did not all come: the destination got the first one, and says so itself.
+    fn forget_late_fragments(&mut self, now: Instant) {
+        while self.fragments.deadline().is_some_and(|at| at <= now) && self.fragments.poll(now).is_some() {}
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -291,7 +318,7 @@ impl Packet {
             && is_for_dhcp_client(&frame)
         {
             let event = client.handle(&frame, now, &mut Wire { ports: inside.ports(), drops: &mut self.drops })?;
-            self.client_said(event, now);
+            self.client_said(event, now, inside.ports());
             return Ok(Verdict::Reply);
         }
         let Some(outside) = &mut self.outside else { return Err(DropReason::UplinkDown) };
@@ -322,6 +349,7 @@ impl Packet {
     pub(crate) fn view(&self) -> PacketView {
         let state = match (&self.device, &self.outside) {
             (None, _) => "waiting",
+            (Some(_), None) if self.overlaps => "overlapping",
             (Some(_), None) => "asking",
             (Some(_), Some(_)) => "up",
         };

@@ -9,7 +9,7 @@ use tapswitch_wire::{DropReason, Frame, Journey, L4, Meta, PortId, Stage, Step, 
 
 use super::{Decided, Packet, Wire};
 use crate::lan::Ports;
-use crate::network::Inside;
+use crate::uplink::Inside;
 
 impl Packet {
     /// A packet of a container that the gateway sends out. Its TTL is decremented.
@@ -78,8 +78,13 @@ impl Packet {
             Err(Refusal::Own) => self.own(realm, frame, inside, journey).map(|()| None),
             Err(Refusal::Silent(reason)) => Err(reason),
             Err(Refusal::Told(reason)) => {
-                journey.note(|| Step::decided(Stage::Nat, format!("refused, and the sender is told: {}", reason.text())));
-                self.refuse(realm, frame, IcmpError::AdminProhibited, inside);
+                journey
+                    .note(|| Step::decided(Stage::Nat, format!("refused, and the sender is told: {}", reason.text())));
+                let error = match reason {
+                    DropReason::UplinkDown => IcmpError::NetUnreachable,
+                    _ => IcmpError::AdminProhibited,
+                };
+                self.refuse(realm, frame, error, inside);
                 Err(reason)
             }
         }
@@ -149,8 +154,16 @@ impl Packet {
         let (fits, mtu) = match (decided.egress, &self.outside) {
             (Realm::Inside, _) => (inside.gateway().fits(frame), inside.gateway().config().mtu),
             (Realm::Outside, Some(outside)) => (outside.fits(frame), self.mtu),
-            (Realm::Outside, None) => return Err(DropReason::UplinkDown),
+            (Realm::Outside, None) => {
+                self.refuse(realm, frame, IcmpError::NetUnreachable, inside);
+                return Err(DropReason::UplinkDown);
+            }
         };
+        let dst = decided.rewrite.dst().ip;
+        if decided.egress == Realm::Outside && self.hop_outside(dst).is_none() {
+            self.refuse(realm, frame, IcmpError::NetUnreachable, inside);
+            return Err(DropReason::NoRoute);
+        }
         let may_fragment = frame.packet().get(6).is_some_and(|flags| flags & 0x40 == 0);
         if !fits && (!may_fragment || frame.meta().gso.is_some()) {
             if !may_fragment {
@@ -158,20 +171,24 @@ impl Packet {
             }
             return Err(DropReason::AboveMtu);
         }
-        let (Some(IpAddr::V4(src)), Some(IpAddr::V4(dst))) = (frame.src_ip(), frame.dst_ip()) else {
+        let (Some(IpAddr::V4(old_src)), Some(IpAddr::V4(old_dst))) = (frame.src_ip(), frame.dst_ip()) else {
             return Err(DropReason::Ipv4Malformed);
         };
         frame.rewrite(&decided.rewrite);
         journey.note(|| {
             let (new_src, new_dst) = (decided.rewrite.src(), decided.rewrite.dst());
-            Step::changed(Stage::Nat, format!("{src} -> {dst} becomes {new_src} -> {new_dst}"))
+            Step::changed(Stage::Nat, format!("{old_src} -> {old_dst} becomes {new_src} -> {new_dst}"))
         });
         if realm == Realm::Outside {
             frame.decrement_ttl();
         }
-        let dst = decided.rewrite.dst().ip;
-        // Who shares an address must not share identifications (RFC 6864 5.3.1).
-        if may_fragment && decided.egress == Realm::Outside || !fits {
+        // Who shares an address must not share identifications (RFC 6864 5.3.1). That of an atomic packet says nothing.
+        let is_atomic = !may_fragment && frame.parsed().fragment.is_none();
+        if !is_atomic && decided.egress == Realm::Outside {
+            let (src, protocol) = (decided.rewrite.src().ip, frame.parsed().protocol);
+            frame.set_ip_id(decided.id.unwrap_or_else(|| self.ids.next(src, dst, protocol)));
+        }
+        if !fits {
             return self.send_fragments(frame, mtu, decided, inside, journey);
         }
         let hop = self.send(frame, decided.egress, dst, inside, journey)?;
@@ -219,7 +236,7 @@ impl Packet {
         }
     }
 
-    /// Sends a packet that may be fragmented, with an identification of its own, in as many pieces as it takes.
+    /// Sends a packet that does not fit, and may be fragmented, in as many pieces as it takes.
     fn send_fragments(
         &mut self,
         frame: &mut Frame<'_>,
@@ -228,23 +245,14 @@ impl Packet {
         inside: &mut Inside<'_, impl Ports>,
         journey: &mut impl Journey,
     ) -> Result<(), DropReason> {
-        let (src, dst) = (decided.rewrite.src().ip, decided.rewrite.dst().ip);
-        let own = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
-        let id = match (decided.id, decided.egress) {
-            (Some(id), _) => id,
-            (None, Realm::Outside) => self.ids.next(src, dst, frame.parsed().protocol),
-            (None, Realm::Inside) => own,
-        };
-        if frame.meta().gso.is_some() {
-            // Each segment is numbered on from the first by whoever cuts them.
-            frame.set_ip_id(id);
-            return self.send(frame, decided.egress, dst, inside, journey).map(drop);
-        }
+        let dst = decided.rewrite.dst().ip;
+        let id = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
         let mut pieces = Vec::new();
         let mut buffer = std::mem::take(&mut self.buffer);
-        let split = fragment::split(frame.meta(), frame.bytes(), mtu, id, &mut buffer, &mut |meta: &Meta, piece: &[u8]| {
-            pieces.push((*meta, piece.to_vec()));
-        });
+        let split =
+            fragment::split(frame.meta(), frame.bytes(), mtu, id, &mut buffer, &mut |meta: &Meta, piece: &[u8]| {
+                pieces.push((*meta, piece.to_vec()));
+            });
         self.buffer = buffer;
         split?;
         for (meta, mut piece) in pieces {
@@ -263,6 +271,7 @@ impl Packet {
         journey: &mut impl Journey,
     ) -> Result<Verdict, DropReason> {
         let now = inside.now();
+        self.forget_late_fragments(now);
         // Each host outside has a share of its own, as each container has.
         let source = match (realm, frame.src_ip()) {
             (Realm::Outside, Some(IpAddr::V4(ip))) => ip.to_bits(),

@@ -38,7 +38,8 @@ impl Worker {
                 flushed += conntrack.flush(now, |session| filter.matches(&view(lan, session))) as u64;
             }
             // Found first, because their names are the network's to tell.
-            let relayed: Vec<_> = lan.network.flows(now).into_iter().filter(|flow| filter.matches(&views::relayed(lan, flow))).collect();
+            let relayed: Vec<_> =
+                lan.network.flows(now).into_iter().filter(|flow| filter.matches(&views::relayed(lan, flow))).collect();
             flushed += lan.network.end_flows(now, |flow| relayed.contains(flow)) as u64;
         }
         Ok(flushed)
@@ -170,9 +171,12 @@ fn publish_one(
         Proto::Udp => Protocol::Udp,
     };
     let count = spec.ports.count();
-    let outside = spec.host_ports.map(Ports::first).or_else(|| conntrack.free_ports(protocol, count)).ok_or_else(|| {
-        Refusal::Full(format!("cannot publish {spec} of {name}: no {count} outside ports in a row are free; name some"))
-    })?;
+    let outside =
+        spec.host_ports.map(Ports::first).or_else(|| conntrack.free_ports(protocol, count)).ok_or_else(|| {
+            Refusal::Full(format!(
+                "cannot publish {spec} of {name}: no {count} outside ports in a row are free; name some"
+            ))
+        })?;
     let bound = spec.host.filter(|host| !host.is_unspecified());
     let forward = Forward { owner: port.0, protocol, bound, outside, ip, inside: spec.ports.first(), count };
     let refused = |taken: u16, why: String| {

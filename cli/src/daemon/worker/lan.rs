@@ -98,10 +98,10 @@ impl Lan {
         let mut routes = Routes::open().map_err(|e| format!("cannot ask for the host's routes: {e}; try again"))?;
         let lent = Lent { set_peek_offset, is_own: Box::new(move |ip| routes.is_own(ip)) };
         let uplink = match &plan.uplink {
-            UplinkPlan::User => {
-                Some(Uplink::User { policy, limits, host: Sockets::new(registry, token_bits, lent) })
+            UplinkPlan::User => Some(Uplink::User { policy, limits, host: Sockets::new(registry, token_bits, lent) }),
+            UplinkPlan::Nat(_) | UplinkPlan::Tun(_) => {
+                uplinks::packet(&plan).map(|told| Uplink::Packet(Box::new(told)))
             }
-            UplinkPlan::Nat(_) | UplinkPlan::Tun(_) => uplinks::packet(&plan).map(|told| Uplink::Packet(Box::new(told))),
             UplinkPlan::Lan { .. } | UplinkPlan::None => None,
         };
         let now = clock.now();

@@ -60,8 +60,9 @@ impl Worker {
     ) -> Result<NetworkView, Refusal> {
         let index = self.network(Some(network))?;
         self.wanted_uplink(network)?;
-        let failed =
-            |why: &dyn std::fmt::Display| Refusal::Invalid(format!("cannot use the uplink of network {network}: {why}"));
+        let failed = |why: &dyn std::fmt::Display| {
+            Refusal::Invalid(format!("cannot use the uplink of network {network}: {why}"))
+        };
         let tap = uplink::from_fd(fd, &about).map_err(|error| failed(&error))?;
         let lan = &mut self.networks[index];
         let is_lan = matches!(lan.plan.uplink, UplinkPlan::Lan { .. });
@@ -219,4 +220,3 @@ pub(super) fn peers(plan: &NetworkPlan, all: &[NetworkPlan]) -> Vec<Peer> {
     let connected = all.iter().enumerate().filter(|(_, other)| plan.connect.contains(&other.name));
     connected.map(|(network, other)| Peer { subnet: other.subnet, network, mtu: other.mtu }).collect()
 }
-
