@@ -18,6 +18,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use tapswitch_benches::nat::{Translated, translated};
 use tapswitch_benches::{A, B, Count, NOW, network, segment, switch};
 use tapswitch_network::Network;
 use tapswitch_relay::Sockets;
@@ -144,8 +145,33 @@ fn rx_recorded(mut world: Box<World<Network<Sockets>>>) -> (Recorded, Box<World<
     (journey, world)
 }
 
+fn tracked(len: usize) -> Box<Translated> {
+    let mut world = Box::new(translated(len));
+    let Translated { conntrack, segments } = &mut *world;
+    assert!(segments.iter_mut().all(|segment| segment.pass(conntrack).is_some()));
+    world
+}
+
+// One packet of an established session. Parsing is part of it, and so is a copy of 54 bytes.
+#[library_benchmark]
+#[benches::len(args = [64, 1500, 65_536], setup = tracked)]
+fn nat_up(mut world: Box<Translated>) -> Box<Translated> {
+    let Translated { conntrack, segments: [up, _] } = &mut *world;
+    black_box(black_box(up).pass(conntrack));
+    world
+}
+
+#[library_benchmark]
+#[benches::len(args = [64, 1500, 65_536], setup = tracked)]
+fn nat_down(mut world: Box<Translated>) -> Box<Translated> {
+    let Translated { conntrack, segments: [_, down] } = &mut *world;
+    black_box(black_box(down).pass(conntrack));
+    world
+}
+
 library_benchmark_group!(name = frames, benchmarks = [parse, checksum_verify, checksum_complete, checksum_patch, cut]);
 library_benchmark_group!(name = pipeline, benchmarks = [decide, rx, rx_recorded]);
+library_benchmark_group!(name = nat, benchmarks = [nat_up, nat_down]);
 
 /// Why nothing can be counted, or nothing is to be.
 fn reason_to_skip(args: &[String]) -> Option<String> {
@@ -190,6 +216,6 @@ fn main() {
 
 /// In a function of its own, as gungraun's `main!` brings its own `main`.
 fn count() {
-    main!(library_benchmark_groups = [frames, pipeline]);
+    main!(library_benchmark_groups = [frames, pipeline, nat]);
     main();
 }

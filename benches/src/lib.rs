@@ -1,7 +1,9 @@
-//! What the benches in memory share: frames, a switch and networks for them to cross, and the order in which many
-//! stations speak.
+//! What the benches in memory share: frames, a switch, networks and a translator for them to cross, and the order in which
+//! many stations speak.
 //!
 //! Everything is the same in every run but the key of the FDB's hashes, which the FDB draws for itself.
+
+pub mod nat;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -57,10 +59,13 @@ pub fn segment(from: PortId, to: PortId, len: usize) -> (Meta, Vec<u8>) {
     let mut frame = Vec::with_capacity(len);
     let mut meta = build::tcp(&mut frame, link, ip, tcp, len.saturating_sub(HEADERS + options.len()));
     frame.resize(len, 0xa5);
-    if len > usize::from(MTU) + 14 {
-        meta.gso = Some(Gso { kind: GsoKind::Tcp4, size: SEGMENT, ecn: false });
-    }
+    meta.gso = super_frame(len);
     (meta, frame)
+}
+
+/// How a TCP segment of so many bytes is to be cut, if it is longer than the MTU.
+fn super_frame(len: usize) -> Option<Gso> {
+    (len > usize::from(MTU) + 14).then_some(Gso { kind: GsoKind::Tcp4, size: SEGMENT, ecn: false })
 }
 
 /// Writes who sends to whom into a frame's Ethernet header.
@@ -100,8 +105,11 @@ pub fn network(containers: u32) -> Network<Sockets> {
         mtu: MTU,
         isolate: false,
         lease_time: Duration::from_secs(3600),
-        dns: false,
+        dns: Vec::new(),
         search: Vec::new(),
+        bridged: false,
+        routes: Vec::new(),
+        peers: Vec::new(),
     };
     let mut network = Network::new(config, None, 1, NOW, 0);
     (1..=containers).for_each(|port| network.add_port(PortId(port)));

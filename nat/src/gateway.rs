@@ -98,6 +98,8 @@ pub struct Gateway {
     /// Scratch space for what an ICMP error quotes.
     pub(crate) quote: Vec<u8>,
     pub(crate) drops: DropCounters,
+    /// Packets of the translator's whose next hop stayed silent.
+    given_up: Vec<(Meta, Vec<u8>)>,
     /// When our address was last defended.
     pub(crate) defended: Option<Instant>,
     announcements: u8,
@@ -122,6 +124,7 @@ impl Gateway {
             buffer: Vec::new(),
             quote: Vec::new(),
             drops: DropCounters::default(),
+            given_up: Vec::new(),
             defended: None,
             announcements: 0,
             announce_at: Instant::ZERO,
@@ -253,10 +256,21 @@ impl Gateway {
         for mut packet in due.given_up {
             let reason = DropReason::NeighbourUnresolved;
             self.drops.count(reason);
+            if self.config.translated {
+                // Whom to tell, only the translator knows.
+                self.given_up.push((packet.meta, packet.frame));
+                continue;
+            }
             if let (Some(_), Ok(frame)) = (packet.sender, Frame::parse(packet.meta, &mut packet.frame[..])) {
                 self.refuse(&frame, IcmpError::HostUnreachable, reason, &mut Turn { now, journey: &mut Unheard, out });
             }
         }
+    }
+
+    /// Packets whose next hop did not answer, as they were to be sent; only of a gateway that is `translated`. Nothing is
+    /// left here.
+    pub fn take_given_up(&mut self) -> Vec<(Meta, Vec<u8>)> {
+        std::mem::take(&mut self.given_up)
     }
 
     /// When [`Gateway::poll`] is to be called next; `None` if nothing is pending.

@@ -68,7 +68,8 @@ impl Gateway {
         if !self.lan.is_single_host(src) {
             return Err(DropReason::BadSourceAddress);
         }
-        let is_ours = |ip| self.lan.subnet.contains(ip) || self.config.routes.iter().any(|(prefix, _)| prefix.contains(ip));
+        let is_ours =
+            |ip| self.lan.subnet.contains(ip) || self.config.routes.iter().any(|(prefix, _)| prefix.contains(ip));
         let outside = self.config.verify_source && !is_ours(&src);
         if outside || src == self.lan.ip { Err(DropReason::SpoofedSource) } else { Ok(()) }
     }
@@ -124,7 +125,8 @@ impl Gateway {
             return self.route_back(frame, dst, hop, turn);
         }
         if let Some(peer) = self.config.peers.iter().find(|peer| peer.subnet.contains(&dst)).copied() {
-            turn.journey.note(|| Step::decided(Stage::Route, format!("{dst} is on another network that may be reached")));
+            turn.journey
+                .note(|| Step::decided(Stage::Route, format!("{dst} is on another network that may be reached")));
             self.check_ttl(frame, turn)?;
             self.check_mtu(frame, peer.mtu, turn)?;
             self.pass_on(frame, turn);

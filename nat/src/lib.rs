@@ -13,10 +13,20 @@
 //! answered in the frame's own buffer (echo) or in one scratch buffer that serves all frames; nothing is allocated for
 //! a frame that is forwarded.
 //!
+//! **Routes.** What is for a host of the LAN, or for a subnet behind a router of the LAN ([`Config::routes`]), goes
+//! back onto it. What is for another network that may be reached ([`Config::peers`]) ends as [`Outcome::Peer`]. All
+//! else is the uplink's.
+//!
 //! **Uplink.** [`Outcome::Uplink`] means that addresses, header checksum and options were checked and that the time to
 //! live was decremented, unless the packet is for a service at our own address. The transport checksum was *not*
 //! looked at. The uplink reports a failure through [`Gateway::icmp_error`], so that the rules for ICMP errors hold in
 //! one place.
+//!
+//! **The other side.** A packet uplink has a second gateway, at our address on the uplink's LAN
+//! ([`Config::translated`]). There nothing is routed: every packet that is sound ends as [`Outcome::Inbound`], with
+//! its time to live as it came, and is the translator's to judge. What the translator finds to be for our own address
+//! comes back by [`Gateway::handle_own`], which answers pings and is silent to all else. On a link without addresses
+//! ([`Config::point_to_point`]) there is one neighbour and no ARP.
 //!
 //! **Limits.** IPv4 only; IPv6 frames end as [`Ipv6NotRouted`](tapswitch_wire::DropReason::Ipv6NotRouted), though the
 //! tables could hold either family. Nothing is fragmented or reassembled: a packet above the MTU of the LAN that is
@@ -30,7 +40,7 @@
 //! |---|---|---|
 //! | neighbour entries | 4096 | the stale one that was confirmed longest ago gives way; if none is stale, ARP is answered without an entry, and a packet for a new neighbour is refused: `neighbour-table-full` |
 //! | entries with one MAC address | 64 | that station's own oldest entry gives way |
-//! | packets waiting for one neighbour | 3 | the oldest gives way, since the latest is to be kept (RFC 1122 2.3.2.2): `neighbour-queue-full` |
+//! | packets waiting for one neighbour | 3 that stations of the LAN sent, and 128 others | the oldest of its kind gives way, since the latest is to be kept (RFC 1122 2.3.2.2): `neighbour-queue-full` |
 //! | packets waiting that one station sent | 16 | the new one is refused: `neighbour-queue-full` |
 //! | packets waiting in all | 256 and 1 MiB, half of both once the sender is on the LAN | the new one is refused: `neighbour-queue-full` |
 //! | ICMP error budgets | 1024 buckets, found by a keyed hash of the source | sources whose hashes collide share a budget |

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 
 use tapswitch_wire::{DropReason, Mac, Meta};
 
-/// Packets waiting for one next hop.
+/// Packets waiting for one next hop that stations of the LAN sent.
 pub(crate) const PER_HOP: usize = 3;
+/// Packets waiting for one next hop that are not of the LAN: all that leaves by a router is for one hop, and a datagram of
+/// 64 KiB is 45 fragments.
+pub(crate) const PER_HOP_OTHERS: usize = 128;
 /// Packets waiting that one station of the LAN sent.
 pub(crate) const PER_STATION: usize = 16;
 /// Packets waiting in all.
@@ -39,7 +42,7 @@ impl Queue {
     /// # Errors
     /// [`DropReason::NeighbourQueueFull`].
     pub(crate) fn admit(&self, hop: IpAddr, sender: Option<Mac>, len: usize) -> Result<(), DropReason> {
-        let gives_way = self.gives_way(hop).and_then(|index| self.packets.get(index));
+        let gives_way = self.gives_way(hop, sender).and_then(|index| self.packets.get(index));
         let freed = |w: &&Waiting| gives_way.is_some_and(|other| std::ptr::eq(*w, other));
         let (mut packets, mut bytes, mut from_sender) = (0, 0, 0);
         for packet in self.packets.iter().filter(|w| !freed(w)) {
@@ -54,16 +57,18 @@ impl Queue {
 
     /// Adds a packet that was admitted. Returns the one that gave way to it.
     pub(crate) fn push(&mut self, packet: Waiting) -> Option<Waiting> {
-        let gave_way = self.gives_way(packet.hop).and_then(|index| self.packets.remove(index));
+        let gave_way = self.gives_way(packet.hop, packet.sender).and_then(|index| self.packets.remove(index));
         self.packets.push_back(packet);
         gave_way
     }
 
-    /// Index of the packet that a further one for `hop` replaces.
-    fn gives_way(&self, hop: IpAddr) -> Option<usize> {
-        let mut waiting = self.packets.iter().enumerate().filter(|(_, w)| w.hop == hop);
+    /// Index of the packet that a further one for `hop` replaces: one of the same kind.
+    fn gives_way(&self, hop: IpAddr, sender: Option<Mac>) -> Option<usize> {
+        let most = if sender.is_some() { PER_HOP } else { PER_HOP_OTHERS };
+        let is_alike = |w: &Waiting| w.hop == hop && w.sender.is_some() == sender.is_some();
+        let mut waiting = self.packets.iter().enumerate().filter(|(_, w)| is_alike(w));
         let (oldest, _) = waiting.next()?;
-        (waiting.count() + 1 >= PER_HOP).then_some(oldest)
+        (waiting.count() + 1 >= most).then_some(oldest)
     }
 
     /// Takes out all that wait for `hop`, oldest first.

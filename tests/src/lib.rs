@@ -14,6 +14,9 @@
 //!  10.88.0.0/24 - no kernel forwarding  10.201.0.0/24    198.51.100.0/24   silent ports
 //! ```
 //!
+//! The packet uplinks have a world of their own, a [`Street`]. There a [`Kernel`] can stand in for the switch: so a test
+//! is proved, and so both are compared. A [`Wire`] and a [`Station`] send and see single packets.
+//!
 //! A [`Switch`] is the daemon in `gw`; [`Switch::join`] makes a container and attaches it. Small servers and clients are
 //! closures that run in a thread inside a namespace ([`Enter::inside`]), so a test can assert on each byte; where the
 //! real tools matter (`curl`, `nmap`, `dhclient`, `tshark`, ...) they are commands with a time limit ([`Cmd`]).
@@ -24,21 +27,33 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod cable;
 mod clock;
 mod command;
+mod kernel;
 mod namespace;
 mod needs;
+pub mod packet;
+mod recorder;
 mod service;
+mod station;
+mod street;
 mod switch;
+mod wire;
 mod world;
 
 pub use bytes::{Digest, receive, send};
 pub use clock::{Stopwatch, eventually, holds_for};
 pub use command::{Cmd, Done, Running};
+pub use kernel::{Kernel, Nat, mute};
 pub use namespace::{Enter, Netns};
 pub use needs::{installed, skip};
+pub use recorder::Recorder;
 pub use service::{Service, echo_udp, serve_tcp, serve_udp};
+pub use station::Station;
+pub use street::Street;
 pub use switch::{Container, Switch};
+pub use wire::{Mac, Wire};
 pub use world::{Person, World};
 
 /// The switch's subnet in every test that names no other.
@@ -51,6 +66,14 @@ pub const HOST: &str = "10.201.0.2";
 pub const ROUTER: &str = "10.201.0.1";
 /// The server in `inet`.
 pub const INET: &str = "198.51.100.10";
+/// The server's second address, on a [`Street`] only.
+pub const INET_OTHER: &str = "198.51.100.11";
+/// The host behind a link with an MTU of 1280 bytes, on a [`Street`] only.
+pub const FAR: &str = "203.0.113.1";
+/// The address of whoever translates between containers and a [`Street`].
+pub const UPLINK: &str = "192.0.2.2";
+/// The router on a [`Street`].
+pub const NEXT_HOP: &str = "192.0.2.1";
 /// An address on the server's LAN at which there is nobody.
 pub const NOBODY: &str = "198.51.100.99";
 /// A TCP and UDP port of the server at which a firewall drops everything.

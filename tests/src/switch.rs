@@ -165,6 +165,11 @@ impl Container {
         Self { name: name.into(), ip: String::new(), place: Arc::new(place) }
     }
 
+    /// A container that is joined to something else than a switch, at this address.
+    pub(crate) fn plugged(world: &World, name: &str, ip: &str) -> Self {
+        Self { ip: ip.into(), ..Self::new(world, name) }
+    }
+
     /// Its name on the switch.
     pub fn name(&self) -> &str {
         &self.name

@@ -89,7 +89,7 @@ impl World {
         let world = Self { prefix, person, user, dir, containers: AtomicU32::new(0), gw, rt, inet };
         let home = world.home();
         fs::create_dir(&home).expect("a directory in ours");
-        chown(&home, Some(world.id()), Some(world.id())).expect("root may give a directory away");
+        chown(&home, Some(world.person_id()), Some(world.person_id())).expect("root may give a directory away");
         world.wire();
         world.settle();
         world
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// Waits until every end of a cable is listed as up: packets pass before that, but comparisons would see a change.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         for netns in [&self.gw, &self.rt, &self.inet] {
             eventually("the cables are noticed", Duration::from_secs(10), || {
                 let links = netns.cmd("ip -brief link show type veth").ok();
@@ -194,13 +194,13 @@ impl World {
     }
 
     /// The id, as user and as group, in the world's own user namespace, of the person who runs the switch.
-    fn id(&self) -> u32 {
+    pub fn person_id(&self) -> u32 {
         if self.person == Person::User && self.user.is_none() { NOBODY_ID } else { 0 }
     }
 
     /// Lets the person who runs the switch send pings from `host`, as distributions do.
     pub fn allow_pings(&self, host: &Netns) {
-        let range = format!("echo 0 {} > /proc/sys/net/ipv4/ping_group_range", self.id());
+        let range = format!("echo 0 {} > /proc/sys/net/ipv4/ping_group_range", self.person_id());
         host.cmd("sh -e").input(range).ok();
     }
 
@@ -227,6 +227,11 @@ impl World {
     /// The same on another host.
     pub fn tapswitch_on(&self, host: &Netns, line: &str) -> Cmd {
         self.cmd_on(host, &format!("{} {line}", binary().display())).env("TAPSWITCH_SOCKET", self.socket())
+    }
+
+    /// The program under test as a command on the host, run by the host's administrator on the person's control socket.
+    pub fn administrator(&self, line: &str) -> Cmd {
+        self.gw.cmd(&format!("{} {line}", binary().display())).env("TAPSWITCH_SOCKET", self.socket())
     }
 
     /// The control socket that [`World::tapswitch`] uses.

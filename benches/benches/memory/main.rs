@@ -7,6 +7,7 @@
 //! * `decide`: the switch's decision about a frame between two known stations.
 //! * `rx`: the whole pipeline of a network, from one container's port to another's.
 //! * `crowd`: the same between any two of 2 to 1000 containers.
+//! * `nat`: a packet of an established session through the translator, up and down.
 //!
 //! Nearly all of them at 64, 512 and 1500 bytes and at 64 KiB, where a super-frame should cost what a small frame costs:
 //! only `checksum` and `segment` touch the payload.
@@ -16,6 +17,7 @@
 
 mod fdb;
 mod frames;
+mod nat;
 mod pipeline;
 
 use criterion::{criterion_group, criterion_main};
@@ -28,6 +30,7 @@ criterion_group!(
     fdb::fdb,
     pipeline::decide,
     pipeline::rx,
-    pipeline::crowd
+    pipeline::crowd,
+    nat::established
 );
 criterion_main!(benches);

@@ -12,7 +12,7 @@ use tapswitch_wire::{DropReason, Frame, Instant, Journey, Mac, Meta, PortId, Unh
 use crate::forwarder::arrived;
 use crate::lan::{Lan, Ports};
 use crate::network::{Network, concluded};
-use crate::packet::PacketView;
+use crate::packet::{PacketView, UplinkNews};
 
 /// A packet that one network passes to another one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,6 +135,11 @@ impl<H: Host> Network<H> {
         if let Err(reason) = sent {
             self.forwarder.dropped(PortId::GATEWAY, reason);
         }
+    }
+
+    /// What happened to the packet uplink since this was asked last.
+    pub fn take_uplink_news(&mut self) -> Vec<UplinkNews> {
+        self.packet.as_mut().map(|packet| packet.take_news()).unwrap_or_default()
     }
 
     /// The sessions of the packet uplink; none if the uplink is of another kind.

@@ -330,6 +330,17 @@ impl Conntrack {
         })
     }
 
+    /// Makes a packet that was rewritten, but could not be sent into this realm, what it was before: for an error to its
+    /// sender. Says where it came in; `None` if its session has ended.
+    pub fn restore(&self, realm: Realm, frame: &mut Frame<'_>) -> Option<Realm> {
+        let sent = Tuple::read(frame)?;
+        let place = self.find(realm, &sent.reversed())?;
+        let session = self.slots.get(place.number)?;
+        let before = session.tuple(place.direction.other());
+        frame.rewrite(&Rewrite::new((sent.src, sent.dst), (before.src, before.dst)));
+        Some(session.ingress(place.direction.other()))
+    }
+
     /// Adds a port forward. Sessions that used its ports otherwise end.
     ///
     /// # Errors

@@ -6,5 +6,7 @@ mod ipv4;
 mod local;
 mod neighbours;
 mod properties;
+mod routes;
 mod routing;
+mod uplink;
 mod world;

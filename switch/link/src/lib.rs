@@ -6,9 +6,10 @@
 //! This crate is the other side: it gets descriptors, waits on them, and moves frames between them and memory, one
 //! system call per frame and nothing else.
 //!
-//! *A port* ([`Port`]) is whatever frames come from and go to. [`tap::Tap`] is a container's interface, or an interface
-//! of the host that [`uplink`] opened (a packet socket, a macvtap, a TUN); [`cable`] joins two ports in memory, and [`fault`] and [`capture`] wrap any port: the one loses and damages frames with a seeded
-//! generator, the other writes all it sees to a pcapng file. Wrappers stack.
+//! *A port* ([`Port`]) is whatever frames come from and go to. [`tap::Tap`] is a container's interface, or one of the
+//! host that [`uplink`] opened (a packet socket, a macvtap, a TUN); [`cable`] joins two ports in memory, and [`fault`] and
+//! [`capture`] wrap any port: the one loses and damages frames with a seeded generator, the other writes all it sees to a
+//! pcapng file. Wrappers stack.
 //!
 //! *How a TAP comes to be.* [`netns`] opens the device in a scratch namespace and moves it into the container's, in a
 //! short-lived child ([`pass::in_child`]) that hands the descriptor back over a socket ([`pass`]). [`process`] makes the

@@ -57,8 +57,11 @@ impl World {
             mtu: MTU,
             isolate: options & 1 != 0,
             lease_time: Duration::from_secs(3600),
-            dns: true,
+            dns: vec![GATEWAY],
             search: Vec::new(),
+            bridged: false,
+            routes: Vec::new(),
+            peers: Vec::new(),
         };
         let policy = Policy {
             gateway: GATEWAY.into(),
@@ -66,7 +69,7 @@ impl World {
             allow: vec!["127.0.0.1:8080".parse().expect("a rule")],
             deny: vec!["198.51.100.0/24".parse().expect("a network")],
         };
-        let uplink = (options & 2 == 0).then_some(Uplink { policy, limits: LIMITS, host: Script::new() });
+        let uplink = (options & 2 == 0).then(|| Uplink::User { policy, limits: LIMITS, host: Script::new() });
         let now = Instant::from_secs(1);
         let network = Network::new(config, uplink, 7, now, 1_700_000_000);
         let taps = Taps { counts_up: true, ..Taps::default() };

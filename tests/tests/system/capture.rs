@@ -20,7 +20,7 @@ const FEW: u64 = 2 << 20;
 const CHECKS: [&str; 3] = ["ip.check_checksum:TRUE", "tcp.check_checksum:TRUE", "udp.check_checksum:TRUE"];
 
 /// What tshark prints for the frames that match `filter`.
-fn tshark(capture: &Path, filter: &str, output: &[&str]) -> String {
+pub(crate) fn tshark(capture: &Path, filter: &str, output: &[&str]) -> String {
     let checks = CHECKS.iter().flat_map(|check| ["-o", check]);
     let file = capture.to_str().expect("a path of text");
     let line = Cmd::new(["tshark", "-n", "-r", file, "-Y", filter]).args(checks).args(output);

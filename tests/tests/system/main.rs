@@ -8,6 +8,7 @@ mod errors;
 mod lan;
 mod leases;
 mod lifecycle;
+mod nat;
 mod outside;
 mod policy;
 mod run;

@@ -1,18 +1,21 @@
-//! `compare`: container to container, tapswitch beside its peers, measured in turns.
+//! `compare`: container to container, or container to the outside, tapswitch beside its peers, measured in turns.
 //!
 //! # Theory of operation
 //!
 //! Goal: figures that somebody else can get again, and that favour nobody. Two containers (network namespaces) hang on
 //! each peer: tapswitch, the kernel's bridge, a bare veth pair (the limit), vde_switch, and Open vSwitch's datapath in
-//! user space. All of these worlds stand at once. One *round* measures each test on each peer once, so that whatever
-//! else the machine does disturbs all of them alike; whoever begins changes with the round. The processes of peers that
-//! are not being measured are stopped (SIGSTOP), so that one that spins takes nothing from the others.
+//! user space. Or, with `--nat`, one container reaches a server through each of them: tapswitch's uplinks, and the
+//! kernel's bridge with nft's masquerade. All of these worlds stand at once. One *round* measures each test on each peer
+//! once, so that whatever else the machine does disturbs all of them alike; whoever begins changes with the round. The
+//! processes of peers that are not being measured are stopped (SIGSTOP), so that one that spins takes nothing from the
+//! others.
 //!
 //! * [`cage`]: everything lives in private PID, mount and network namespaces. When this program ends, for whatever
 //!   reason, the kernel ends every process in them and the namespaces with them: there is nothing left to clean up.
-//! * [`world`]: builds the peers.
-//! * [`load`]: the load generators that are our own (request-response, datagrams, spinning); hidden subcommands of this
-//!   program that run inside the containers. Streams come from iperf3.
+//! * [`world`]: builds the peers. A test that an earlier one could falsify (new connections, memory of many sessions) has
+//!   one built for each measurement.
+//! * [`load`]: the load generators that are our own (request-response, connections, datagrams, sessions, spinning); hidden
+//!   subcommands of this program that run inside the containers. Streams come from iperf3.
 //! * [`measure`]: one measurement: a generator at each end, and the CPU time around it.
 //! * [`results`]: what is kept, and its form in JSON. A measurement that failed is kept with its reason.
 //! * [`stats`], [`table`], [`plot`]: what is said about it.

@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load::Load;
 use crate::measure::Test;
+use crate::world::World;
 
-/// Measures container to container, side by side: tapswitch, the kernel's bridge, a veth pair, vde_switch, Open vSwitch
+/// Measures container to container, side by side: tapswitch, the kernel's bridge, a veth pair, vde_switch, Open vSwitch;
+/// with --nat a container's way to the outside: tapswitch's packet uplinks, the kernel's bridge and masquerade
 ///
 /// Needs root, because the peers do. All of it happens in namespaces that end with the program. Prints for each test and
 /// peer the median, the range, the ratio of the medians, and the CPU time; writes results.json and a plot for each test.
@@ -25,6 +27,8 @@ const EXAMPLES: &str = "Examples:
   benches/compare --rounds 7 --seconds 5 --load
   benches/compare --peers tapswitch,bridge --tests tcp-rr,udp-rr --variant spin='--poll adaptive --spin 50'
   benches/compare --peers bridge --variant before@old/tapswitch= --variant after@new/tapswitch=
+  benches/compare --nat
+  benches/compare --nat --peers nat,bridge-nft --tests connect,sessions100k --variant uring='--io uring'
   benches/compare --from benches/runs/2026-11-21/results.json";
 
 #[derive(Subcommand)]
@@ -36,12 +40,16 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What to measure
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["tapswitch", "bridge", "veth", "vde", "ovs"])]
-    pub peers: Vec<PeerKind>,
+    /// From a container to a server outside, through a router that masquerades [default: from container to container]
+    #[arg(long)]
+    nat: bool,
+
+    /// What to measure [default: tapswitch,bridge,veth,vde,ovs; with --nat nat,tun,bridge-nft]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    peers: Vec<PeerKind>,
 
     /// A further tapswitch datapath, called NAME, with ARGS added to its `up`, and with another binary if PATH is given;
-    /// may be repeated [default: none]
+    /// may be repeated; with --nat its uplink is nat: [default: none]
     #[arg(long = "variant", value_name = "NAME[@PATH]=ARGS")]
     pub variants: Vec<Variant>,
 
@@ -81,7 +89,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub no_offload: bool,
 
-    /// Directory for results.json and the plots [default: benches/runs/YYYY-MM-DD]
+    /// Directory for results.json and the plots [default: benches/runs/YYYY-MM-DD, with --nat YYYY-MM-DD-nat]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
@@ -99,31 +107,56 @@ impl Options {
         self.seconds.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
+    pub(crate) fn world(&self) -> World {
+        if self.nat { World::Nat } else { World::Switch }
+    }
+
+    /// What is to be measured beside the variants.
+    pub(crate) fn peers(&self) -> Vec<PeerKind> {
+        match (self.peers.as_slice(), self.world()) {
+            ([], World::Switch) => {
+                vec![PeerKind::Tapswitch, PeerKind::Bridge, PeerKind::Veth, PeerKind::Vde, PeerKind::Ovs]
+            }
+            ([], World::Nat) => vec![PeerKind::Nat, PeerKind::Tun, PeerKind::BridgeNft],
+            (asked, _) => asked.to_vec(),
+        }
+    }
+
     /// The tests, in the order in which they are run and shown.
     pub(crate) fn tests(&self) -> Vec<Test> {
         let asked = |test: &Test| {
             self.tests.contains(test)
-                || (self.tests.is_empty() && !test.under_load())
+                || (self.tests.is_empty() && !test.under_load() && test.is_of(self.world()))
                 || (self.load && test.under_load())
         };
         Test::value_variants().iter().copied().filter(asked).collect()
     }
 
-    /// Name, binary and extra arguments of every tapswitch that is to be measured.
-    pub(crate) fn tapswitches(&self) -> Vec<Variant> {
-        let plain = self.peers.contains(&PeerKind::Tapswitch).then(|| Variant {
-            name: "tapswitch".into(),
-            bin: None,
-            args: Vec::new(),
-        });
+    /// Kind, name, binary and extra arguments of every tapswitch that is to be measured.
+    pub(crate) fn tapswitches(&self) -> Vec<(PeerKind, Variant)> {
+        let plain = |kind: PeerKind| (kind, Variant { name: kind.name().into(), bin: None, args: Vec::new() });
+        let of_variants = match self.world() {
+            World::Switch => PeerKind::Tapswitch,
+            World::Nat => PeerKind::Nat,
+        };
+        let variants = self.variants.iter().cloned().map(|variant| (of_variants, variant));
         let with_bin =
             |variant: Variant| Variant { bin: Some(variant.bin.unwrap_or_else(|| self.bin.clone())), ..variant };
-        plain.into_iter().chain(self.variants.iter().cloned()).map(with_bin).collect()
+        let kinds = self.peers().into_iter().filter(|kind| kind.is_tapswitch());
+        kinds.map(plain).chain(variants).map(|(kind, variant)| (kind, with_bin(variant))).collect()
     }
 
-    /// What clap cannot know: that names are unique.
+    /// What clap cannot know: that names are unique, and that peers and tests belong to the world that is measured.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let mut names: Vec<&str> = self.peers.iter().map(|peer| peer.name()).collect();
+        let here = if self.nat { "with" } else { "without" };
+        let peers = self.peers();
+        if let Some(peer) = peers.iter().find(|peer| peer.world() != self.world()) {
+            return Err(format!("there is no peer {} {here} --nat", peer.name()));
+        }
+        if let Some(test) = self.tests().iter().find(|test| !test.is_of(self.world())) {
+            return Err(format!("there is no test {} {here} --nat", test.name()));
+        }
+        let mut names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
         names.extend(self.variants.iter().map(|variant| variant.name.as_str()));
         match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
             Some((_, name)) => Err(format!("two peers are called {name}; give each --variant a name of its own")),
@@ -145,6 +178,14 @@ pub(crate) enum PeerKind {
     Vde,
     /// Open vSwitch's datapath in user space, with userspace TSO, a TAP in each container
     Ovs,
+    /// With --nat: tapswitch with its default options and the uplink nat:
+    Nat,
+    /// With --nat: tapswitch with the uplink tun:, which routes; the kernel masquerades
+    Tun,
+    /// With --nat: tapswitch with the uplink user, which relays
+    User,
+    /// With --nat: the kernel's bridge, and masquerade by nft
+    BridgeNft,
 }
 
 impl PeerKind {
@@ -155,6 +196,21 @@ impl PeerKind {
             Self::Veth => "veth",
             Self::Vde => "vde",
             Self::Ovs => "ovs",
+            Self::Nat => "nat",
+            Self::Tun => "tun",
+            Self::User => "user",
+            Self::BridgeNft => "bridge-nft",
+        }
+    }
+
+    pub(crate) fn is_tapswitch(self) -> bool {
+        matches!(self, Self::Tapswitch | Self::Nat | Self::Tun | Self::User)
+    }
+
+    fn world(self) -> World {
+        match self {
+            Self::Tapswitch | Self::Bridge | Self::Veth | Self::Vde | Self::Ovs => World::Switch,
+            Self::Nat | Self::Tun | Self::User | Self::BridgeNft => World::Nat,
         }
     }
 }
@@ -254,10 +310,30 @@ mod tests {
         let bins: Vec<_> = options("compare --bin x --peers bridge --variant a= --variant b@y=")
             .tapswitches()
             .into_iter()
-            .map(|variant| (variant.name, variant.bin))
+            .map(|(_, variant)| (variant.name, variant.bin))
             .collect();
         assert_eq!(bins, [("a".to_owned(), Some("x".into())), ("b".to_owned(), Some("y".into()))]);
         assert!(options("compare --variant bridge=").check().is_err());
+    }
+
+    #[test]
+    fn each_world_has_peers_and_tests_of_its_own() {
+        let nat = options("compare --nat");
+        assert_eq!(nat.peers(), [PeerKind::Nat, PeerKind::Tun, PeerKind::BridgeNft]);
+        assert!(nat.tests().contains(&Test::Connect) && nat.tests().contains(&Test::Tcp1));
+        assert!(nat.tests().iter().all(|test| !test.under_load()));
+        assert!(!options("compare").tests().contains(&Test::Connect));
+        assert_eq!(options("compare --nat --peers user --variant x=").tapswitches().len(), 2);
+        for (line, whole) in [
+            ("compare", true),
+            ("compare --nat", true),
+            ("compare --nat --peers user,bridge-nft --tests connect", true),
+            ("compare --peers nat", false),
+            ("compare --nat --peers bridge", false),
+            ("compare --tests connect", false),
+        ] {
+            assert_eq!(options(line).check().is_ok(), whole, "{line}");
+        }
     }
 
     #[test]

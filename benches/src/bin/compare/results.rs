@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Test;
+use crate::world::World;
 
 /// Version of the form.
 pub(crate) const SCHEMA: u32 = 1;
@@ -46,6 +47,9 @@ pub(crate) struct Facts {
 /// What held for all samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Settings {
+    /// What it was measured between; absent: from container to container.
+    #[serde(default)]
+    pub world: World,
     pub rounds: u32,
     pub seconds: u32,
     /// As read back from the containers.
@@ -77,8 +81,8 @@ pub(crate) struct Described {
 }
 
 impl Described {
-    pub(crate) fn of(test: Test) -> Self {
-        Self { test, title: test.title().into(), unit: test.unit().into(), work_unit: test.work_unit().into() }
+    pub(crate) fn of(test: Test, world: World) -> Self {
+        Self { test, title: test.title(world).into(), unit: test.unit().into(), work_unit: test.work_unit().into() }
     }
 }
 
@@ -123,15 +127,33 @@ pub(crate) struct Figures {
     pub latency: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub datagrams: Option<Datagrams>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory: Option<Memory>,
 }
 
-/// Of request and response.
+/// Of many sessions at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// As the peer itself counts them.
+    pub sessions: u64,
+    /// Bytes that hold them, before there were any and with them: of the daemon its resident set, of the kernel the slab of
+    /// its conntrack entries.
+    pub before: u64,
+    pub after: u64,
+    /// Of the kernel: all of its slabs, whatever they hold. A session there has parts outside of its entry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slabs_before: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slabs_after: Option<u64>,
+}
+
+/// Of request and response, or of connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub p50_us: f64,
     pub p99_us: f64,
     pub p999_us: f64,
-    /// Questions that were not answered within 200 ms.
+    /// Questions that were not answered within 200 ms, and connections not within 3 s.
     pub lost: u64,
 }
 
@@ -224,6 +246,7 @@ pub(crate) mod tests {
                 command: "compare".into(),
             },
             settings: Settings {
+                world: World::Switch,
                 rounds: 3,
                 seconds: 1,
                 congestion_control: "cubic".into(),
@@ -232,7 +255,7 @@ pub(crate) mod tests {
                 rcvbuf: None,
             },
             peers: ["tapswitch", "bridge"].map(|name| About { name: name.into(), what: "a switch".into() }).into(),
-            tests: vec![Described::of(Test::Tcp1)],
+            tests: vec![Described::of(Test::Tcp1, World::Switch)],
             samples: vec![
                 sample(1, "tapswitch", measured(40.0)),
                 sample(1, "bridge", measured(50.0)),
@@ -251,6 +274,8 @@ pub(crate) mod tests {
             figures.latency = Some(Latency { p50_us: 1.5, p99_us: 2.5, p999_us: 3.5, lost: 4 });
             let dropped = BTreeMap::from([("switch: b tx-full".to_owned(), 7)]);
             figures.datagrams = Some(Datagrams { sent: 10, sent_per_second: 10.0, delivered: 3, dropped });
+            let (slabs_before, slabs_after) = (Some(3), None);
+            figures.memory = Some(Memory { sessions: 7, before: 1, after: 2, slabs_before, slabs_after });
         }
         let text = serde_json::to_string(&results).expect("JSON");
         assert_eq!(serde_json::from_str::<Results>(&text).expect("results"), results);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::measure::{Measure, Test};
 use crate::options::Options;
 use crate::results::{Described, Outcome, Results, SCHEMA, Sample, Settings};
-use crate::world::{Peer, peers};
+use crate::world::{Peer, World, peers};
 use crate::{cage, cpu, facts, plot, table};
 
 /// MTU of every interface.
@@ -57,14 +57,19 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
     cage::furnish()?;
     let facts = facts::gather()?;
     let date = facts.date.split('T').next().unwrap_or_default().to_owned();
-    let out = options.out.clone().unwrap_or_else(|| PathBuf::from("benches/runs").join(date));
+    let day = match options.world() {
+        World::Switch => date,
+        World::Nat => format!("{date}-nat"),
+    };
+    let out = options.out.clone().unwrap_or_else(|| PathBuf::from("benches/runs").join(day));
     // Before anything is measured: a run must not be lost because it cannot be kept.
     std::fs::create_dir_all(&out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
-    eprintln!("building {} peers", options.peers.len() + options.variants.len());
+    eprintln!("building {} peers", options.peers().len() + options.variants.len());
     let measure = Measure::new(options, facts.cpus);
     let peers = peers::build(options)?;
     let tests = options.tests();
     let settings = Settings {
+        world: options.world(),
         rounds: options.rounds(),
         seconds: options.seconds(),
         congestion_control: options.cc.name().into(),
@@ -73,7 +78,7 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
         rcvbuf: options.rcvbuf,
     };
     let about = peers.iter().map(|peer| peer.about.clone()).collect();
-    let described = tests.iter().copied().map(Described::of).collect();
+    let described = tests.iter().map(|&test| Described::of(test, options.world())).collect();
     let mut results = Results { schema: SCHEMA, facts, settings, peers: about, tests: described, samples: Vec::new() };
 
     let plan = plan(options.rounds(), &tests, &peers);
@@ -131,7 +136,7 @@ fn plan<'a>(rounds: u32, tests: &[Test], peers: &'a [Peer]) -> Vec<(u32, Test, &
         for &test in tests {
             let first = (round as usize - 1) % peers.len().max(1);
             let (later, sooner) = peers.split_at(first);
-            let able = sooner.iter().chain(later).filter(|peer| peer.in_user_space() || !test.needs_switch_process());
+            let able = sooner.iter().chain(later).filter(|peer| peer.can(test));
             plan.extend(able.map(|peer| (round, test, peer)));
         }
     }

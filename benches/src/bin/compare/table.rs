@@ -6,17 +6,29 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::measure::Test;
-use crate::results::{Described, Figures, Latency, Results};
+use crate::results::{Described, Figures, Latency, Memory, Results};
 use crate::stats::{Spread, median, spread};
+use crate::world::World;
 
 /// Peers that the others are held against.
-const REFERENCES: [&str; 2] = ["bridge", "veth"];
+const REFERENCES: [&str; 3] = ["bridge", "veth", "bridge-nft"];
 
 /// CPUs that other work may keep busy before the figures are in doubt.
 const QUIET: f64 = 0.25;
 
+const MIB: f64 = (1u64 << 20) as f64;
+
 /// What a cell without a figure shows.
 const NOTHING: &str = "-";
+
+/// What the figures of a way out rest on.
+const WAY_OUT: &str = "\
+connect: one thread at each end, the client closes first; to 20 addresses, from the ports 32768 to 60999, tcp_tw_reuse=1;
+  3 s at most; each measurement in a world of its own, with default options
+sessions: UDP, one datagram each, 20 000 source ports to as many addresses as it takes; each measurement in a world of its
+  own; tapswitch's resident memory, or the kernel's nf_conntrack slab (and all slabs, for a session there has parts elsewhere)
+up, down: from the container, to the container; CPU seconds are those of the whole machine, both ends included
+";
 
 /// All that is printed at the end of a run.
 pub(crate) fn all(results: &Results) -> String {
@@ -93,7 +105,7 @@ fn columns<'a>(test: Test, work_unit: &str, references: &[(&'a str, f64)]) -> Ve
         }));
     }
     match test {
-        Test::TcpRr | Test::UdpRr | Test::TcpRrLoad | Test::UdpRrLoad => {
+        Test::TcpRr | Test::UdpRr | Test::TcpRrLoad | Test::UdpRrLoad | Test::Connect => {
             let latency = |title: &str, of: fn(&Latency) -> f64| {
                 Column::median(title, move |figures: &Figures| figures.latency.as_ref().map(of))
             };
@@ -104,6 +116,18 @@ fn columns<'a>(test: Test, work_unit: &str, references: &[(&'a str, f64)]) -> Ve
         }
         Test::UdpSmall | Test::UdpGso => {
             columns.push(Column::median("sent", |figures| Some(figures.datagrams.as_ref()?.sent_per_second / 1e3)));
+        }
+        Test::Sessions100k | Test::Sessions1m => {
+            let memory = |title: &str, of: fn(&Memory) -> Option<f64>| {
+                Column::median(title, move |figures: &Figures| of(figures.memory.as_ref()?))
+            };
+            columns.push(memory("sessions", |memory| Some(memory.sessions as f64)));
+            columns.push(memory("MiB before", |memory| Some(memory.before as f64 / MIB)));
+            columns.push(memory("MiB after", |memory| Some(memory.after as f64 / MIB)));
+            columns.push(memory("with all slabs", |memory| {
+                let grown = memory.slabs_after? as f64 - memory.slabs_before? as f64;
+                Some(grown / memory.sessions as f64)
+            }));
         }
         _ => columns.push(Column::median("retransmits", |figures| figures.retransmits.map(|count| count as f64))),
     }
@@ -148,6 +172,9 @@ fn facts(text: &mut String, results: &Results) {
             let all = results.samples.len();
             let _ = writeln!(text, "the machine was not quiet before {disturbed} of {all} measurements: doubt them");
         }
+    }
+    if settings.world == World::Nat {
+        text.push_str(WAY_OUT);
     }
     let offload = if settings.offload { "each with the offloads it has" } else { "offloads off" };
     let rcvbuf = settings.rcvbuf.map_or_else(|| "the kernel's default".into(), |bytes| format!("{bytes} bytes"));

@@ -17,6 +17,7 @@ mod translate;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use tapswitch_conntrack::fragment::{Fragments, Ids, Limits};
@@ -28,6 +29,8 @@ use tapswitch_wire::{DropCounters, DropReason, Emit, Frame, Instant, Journey, L3
 use crate::lan::Ports;
 use crate::uplink::Inside;
 
+/// After so long without an answer it is worth a word that nobody answers DHCP.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// UDP port on which a DHCP client listens.
 const DHCP_CLIENT: u16 = 68;
 
@@ -75,6 +78,19 @@ pub struct PacketView {
     pub mappings: usize,
 }
 
+/// What happened to a packet uplink, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UplinkNews {
+    /// It has this address and this router now.
+    Bound(Ipv4Net, Option<Ipv4Addr>),
+    /// No DHCP server answers so far.
+    NoAnswer,
+    /// It was given an address that would be inside, too.
+    Overlap(Ipv4Net),
+    /// Its lease is over.
+    Lost,
+}
+
 /// What a whole datagram's fragments become.
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
@@ -117,6 +133,9 @@ pub(crate) struct Packet {
     /// Scratch space for fragments.
     buffer: Vec<u8>,
     secret: u64,
+    /// Since when a DHCP client asks in vain, until that was said.
+    asking_since: Option<Instant>,
+    news: Vec<UplinkNews>,
     /// Whether sessions are still to be looked at whose time has come.
     is_behind: bool,
 }
@@ -161,6 +180,8 @@ impl Packet {
             drops: DropCounters::default(),
             buffer: Vec::new(),
             secret,
+            asking_since: None,
+            news: Vec::new(),
             is_behind: false,
         }
     }
@@ -172,12 +193,18 @@ impl Packet {
     /// The device is there: its MAC address is ours, `peer` the other end's on a link without addresses.
     pub(crate) fn up(&mut self, mac: Mac, peer: Option<Mac>, mtu: u16, now: Instant) {
         self.device = Some(Device { mac, peer });
+        // Another device may have another MAC address and another MTU, though ours stays the same.
+        self.address = None;
         self.set_mtu(self.told.mtu.unwrap_or(mtu));
         match self.told.addressing {
-            Addressing::Static { address, router } => drop(self.bind(address, router, now)),
+            Addressing::Static { address, router } => {
+                // If it overlaps, the state says so.
+                let _ = self.bind(address, router, now);
+            }
             Addressing::Dhcp => {
                 let config = client::Config { mac, hostname: None, client_id: None, secret: self.secret };
                 self.client = Some(Client::new(config, now));
+                self.asking_since = Some(now);
             }
         }
     }
@@ -191,6 +218,7 @@ impl Packet {
     pub(crate) fn down(&mut self, now: Instant) {
         self.device = None;
         self.client = None;
+        self.asking_since = None;
         self.overlaps = false;
         self.unbind(now);
     }
@@ -210,6 +238,7 @@ impl Packet {
         self.overlaps = self.told.nat.inside.iter().any(is_inside);
         if self.overlaps {
             self.unbind(now);
+            self.news.push(UplinkNews::Overlap(address));
             return Err(Overlap);
         }
         self.router = router;
@@ -219,6 +248,8 @@ impl Packet {
         // What was decided of a datagram holds the address that is ours no more.
         self.forget_fragments();
         self.address = Some(address);
+        self.asking_since = None;
+        self.news.push(UplinkNews::Bound(address, router));
         let config = nat::Config {
             mac: device.mac,
             ip: address.addr(),
@@ -263,7 +294,11 @@ impl Packet {
                     client.decline(now, &mut Wire { ports, drops: &mut self.drops });
                 }
             }
-            Some(Event::Lost) => self.unbind(now),
+            Some(Event::Lost) => {
+                self.news.push(UplinkNews::Lost);
+                self.asking_since = Some(now);
+                self.unbind(now);
+            }
             None => {}
         }
     }
@@ -286,6 +321,13 @@ impl Packet {
             && is_due(outside.deadline())
         {
             outside.poll(now, &mut Wire { ports: inside.ports(), drops: &mut self.drops });
+            for (meta, mut bytes) in outside.take_given_up() {
+                self.tell_unreachable(meta, &mut bytes, inside);
+            }
+        }
+        if self.asking_since.is_some_and(|since| now - since >= PATIENCE) {
+            self.asking_since = None;
+            self.news.push(UplinkNews::NoAnswer);
         }
     }
 
@@ -301,7 +343,8 @@ impl Packet {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let client = self.client.as_ref().and_then(Client::deadline);
         let outside = self.outside.as_ref().and_then(Gateway::deadline);
-        [self.conntrack.deadline(), self.fragments.deadline(), client, outside].into_iter().flatten().min()
+        let asking = self.asking_since.map(|since| since + PATIENCE);
+        [asking, self.conntrack.deadline(), self.fragments.deadline(), client, outside].into_iter().flatten().min()
     }
 
     /// Takes a frame that the uplink's device brought, all the way.
@@ -344,6 +387,11 @@ impl Packet {
 
     pub(crate) fn neighbours(&self, now: Instant) -> Vec<NeighbourView> {
         self.outside.as_ref().map(|outside| outside.neighbours(now)).unwrap_or_default()
+    }
+
+    /// What happened since it was asked last.
+    pub(crate) fn take_news(&mut self) -> Vec<UplinkNews> {
+        std::mem::take(&mut self.news)
     }
 
     pub(crate) fn view(&self) -> PacketView {

@@ -347,6 +347,17 @@ impl Packet {
     }
 }
 
+impl Packet {
+    /// A next hop outside stayed silent: whoever sent this packet hears of it (RFC 1812 4.3.3.1).
+    pub(super) fn tell_unreachable(&mut self, meta: Meta, bytes: &mut [u8], inside: &mut Inside<'_, impl Ports>) {
+        if let Ok(mut frame) = Frame::parse(meta, bytes)
+            && let Some(realm) = self.conntrack.restore(Realm::Outside, &mut frame)
+        {
+            self.refuse(realm, &frame, IcmpError::HostUnreachable, inside);
+        }
+    }
+}
+
 /// How a packet ended that was passed on.
 fn verdict(realm: Realm) -> Verdict {
     match realm {

@@ -161,6 +161,9 @@ impl Lan {
     pub(super) fn poll(&mut self, now: Instant) {
         let journal = &mut self.journal;
         self.network.poll(now, &mut self.taps.at(now), &mut |line| journal.record(line));
+        for news in self.network.take_uplink_news() {
+            uplinks::log(&self.plan, news);
+        }
         self.journal.tidy(|| self.network.dhcp().snapshot());
     }
 

@@ -8,7 +8,7 @@ use tapswitch_conntrack::{self as conntrack, Dependence};
 use tapswitch_link::tap::Kind;
 use tapswitch_link::uplink::{self, About, TUN_PEER};
 use tapswitch_nat::Peer;
-use tapswitch_network::{Addressing, PacketUplink};
+use tapswitch_network::{Addressing, PacketUplink, UplinkNews};
 use tapswitch_wire::{Instant, PortId};
 
 use super::Worker;
@@ -142,6 +142,28 @@ fn describe(about: &About) -> String {
     match about.kind {
         Kind::Tap | Kind::Tun => format!("{} {}", about.kind, about.name),
         Kind::Macvtap | Kind::Packet => format!("{} on {}", about.kind, about.name),
+    }
+}
+
+/// Says what happened to the uplink of a network.
+pub(super) fn log(plan: &NetworkPlan, news: UplinkNews) {
+    let NetworkPlan { name, uplink, subnet, .. } = plan;
+    match news {
+        UplinkNews::Bound(address, Some(router)) => {
+            tracing::info!("network {name}: uplink {uplink} has address {address}, router {router}");
+        }
+        UplinkNews::Bound(address, None) => tracing::info!("network {name}: uplink {uplink} has address {address}"),
+        UplinkNews::NoAnswer => tracing::warn!(
+            "network {name}: no DHCP server answers on uplink {uplink}, so its containers do not get out yet; it goes on \
+             asking; without such a server give it an address with --uplink-ip and --uplink-gateway"
+        ),
+        UplinkNews::Overlap(address) => tracing::warn!(
+            "network {name}: address {address} of uplink {uplink} overlaps with subnet {subnet}, or with a subnet it is \
+             routed to, so it is not used; give the network another subnet"
+        ),
+        UplinkNews::Lost => tracing::warn!(
+            "network {name}: the lease of uplink {uplink} is over, and its flows end with it; it asks for a new one"
+        ),
     }
 }
 

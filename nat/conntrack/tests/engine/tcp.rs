@@ -240,8 +240,12 @@ fn nt_10_what_left_a_port_by_a_mapping_leaves_it_by_the_forward_from_now_on() {
     assert_eq!(world.sessions().iter().map(|view| view.original).collect::<Vec<_>>(), [other]);
     assert_eq!(world.mapped(there), end(OURS, 8080));
     assert_eq!(world.incoming(inbound(UDP, (1, 53), mapped.port)), Err(Refusal::Own));
+    // And by a mapping again when it is published no more, wherever it goes.
+    assert_eq!(world.out(hairpin(UDP, (2, 80), kept.port)).unwrap().src, end(OURS, 8080));
     assert!(world.nat.unpublish(&forward(UDP, 2, 8080, 80), world.now));
-    assert_ne!(world.mapped(there), end(OURS, 8080));
+    let later = world.mapped(there);
+    assert_ne!(later, end(OURS, 8080));
+    assert_eq!(world.out(hairpin(UDP, (2, 80), kept.port)).unwrap().src, later);
 }
 
 #[test]

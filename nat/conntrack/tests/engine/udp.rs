@@ -29,6 +29,24 @@ fn nu_3_a_session_lasts_five_minutes_and_traffic_in_either_direction_prolongs_it
 }
 
 #[test]
+fn nu_3_a_session_is_over_when_its_time_is_even_if_nobody_has_looked_at_it_yet() {
+    for realm in [Inside, Outside] {
+        let mut world = World::new(config());
+        let tuple = outbound(UDP, (2, 4000), (1, 53));
+        let before = world.through(Inside, &Packet::first(tuple)).unwrap();
+        let answer = before.tuple.reversed();
+        world.incoming(answer).unwrap();
+        world.now = world.now + std::time::Duration::from_secs(301);
+        // Another session keeps the next hops known, so that the fast way has all it needs.
+        world.incoming(world.out(outbound(UDP, (3, 4000), (1, 53))).unwrap().reversed()).unwrap();
+        match realm {
+            Outside => assert_eq!(world.incoming(answer), Err(Refusal::Own)),
+            Inside => assert!(world.through(Inside, &Packet::first(tuple)).unwrap().way.unwrap().is_new),
+        }
+    }
+}
+
+#[test]
 fn nu_3_what_is_filtered_prolongs_nothing() {
     let mut world = World::new(config());
     let mapped = world.mapped(outbound(UDP, (2, 4000), (1, 53)));

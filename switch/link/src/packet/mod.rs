@@ -138,7 +138,8 @@ fn join(socket: &OwnedFd, index: libc::c_int, kind: libc::c_int, mac: Mac) -> io
     set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
-/// As large as we may: with CAP_NET_ADMIN what we want, without as much as `net.core.rmem_max` and `wmem_max` allow.
+/// As large as we may: with CAP_NET_ADMIN what we want, without as much as `net.core.rmem_max` and `wmem_max` allow. Their
+/// defaults hold few super-frames: a fast download then loses some to the kernel, which the sender repeats.
 fn enlarge_buffers(socket: &OwnedFd) {
     for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         let size = |name| set(socket, libc::SOL_SOCKET, name, &SOCKET_BUFFER);

@@ -1,9 +1,11 @@
 //! Load generators. Each runs inside a container as a hidden subcommand of this program, says `ready` on stdout as soon as
 //! it can be spoken to, and answers with one line of JSON.
 
+mod connect;
 mod flood;
 mod kernel;
 mod rr;
+mod sessions;
 mod spin;
 
 use std::net::Ipv4Addr;
@@ -11,8 +13,10 @@ use std::net::Ipv4Addr;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub(crate) use connect::servers;
 pub(crate) use flood::{Received, Sent};
 pub(crate) use rr::Answered;
+pub(crate) use sessions::Opened;
 
 /// What a generator that others connect to writes once it can be spoken to.
 pub(crate) const READY: &str = "ready";
@@ -37,6 +41,12 @@ pub(crate) enum Load {
         #[arg(long)]
         rcvbuf: Option<usize>,
     },
+    /// Takes connections, and sends back one byte on each
+    Serve,
+    /// Connects, sends a byte, waits for the answer, closes, and connects again
+    Connect { seconds: u64 },
+    /// Sends one datagram for each of so many sessions
+    Open { sessions: u32, from: Ipv4Addr, rate: u32 },
     /// Keeps one CPU busy
     Spin,
 }
@@ -62,6 +72,9 @@ pub(crate) fn run(load: &Load) -> Result<(), String> {
         Load::Ask { proto, to, seconds } => report(&rr::ask(proto, to, seconds)?),
         Load::Send { kind, to, seconds } => report(&flood::send(kind, to, seconds)?),
         Load::Receive { kind, rcvbuf } => report(&flood::receive(kind, rcvbuf)?),
+        Load::Serve => connect::serve(),
+        Load::Connect { seconds } => report(&connect::connect(seconds)?),
+        Load::Open { sessions, from, rate } => report(&sessions::open(sessions, from, rate)?),
         Load::Spin => spin::spin(),
     }
 }

@@ -20,7 +20,7 @@ const WARM_UP: u32 = 100;
 /// Longest latency that the histogram tells from others.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What the asking side saw.
+/// What the asking, or connecting, side saw.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answered {
     pub answers: u64,
@@ -91,8 +91,8 @@ pub(super) fn ask(proto: Proto, to: Ipv4Addr, seconds: u64) -> Result<Answered, 
     }
 }
 
-/// Asks until the time is over. `transact` tells whether there was an answer.
-fn repeat(seconds: u64, mut transact: impl FnMut(u8) -> Result<bool, String>) -> Result<Answered, String> {
+/// Asks until the time is over. `transact` is given another byte each time, and tells whether there was an answer.
+pub(super) fn repeat(seconds: u64, mut transact: impl FnMut(u8) -> Result<bool, String>) -> Result<Answered, String> {
     let mut question = 0u8;
     let mut next = move || {
         question = question.wrapping_add(1);

@@ -3,6 +3,7 @@
 mod bulk;
 mod flood;
 mod rr;
+mod sessions;
 mod test;
 
 use std::process::Command;
@@ -13,7 +14,7 @@ use crate::load::READY;
 use crate::options::Options;
 use crate::process::Process;
 use crate::results::Figures;
-use crate::world::{Netns, Peer};
+use crate::world::{Netns, Peer, Room};
 
 pub(crate) use test::Test;
 
@@ -43,8 +44,17 @@ impl<'a> Measure<'a> {
         Self { options, cpus }
     }
 
-    /// Measures `test` once on `peer`, which is let run for that long.
+    /// Measures `test` once on `peer`, or on one built like it, which is let run for that long.
     pub(crate) fn once(&self, test: Test, peer: &Peer) -> Result<Figures, String> {
+        if !test.needs_own_world() {
+            return self.on(test, peer);
+        }
+        let room = if test.sessions().is_some() { Room::Sessions } else { Room::Default };
+        let own = peer.own_world(self.options, room)?;
+        self.on(test, &own).map_err(|reason| own.obituary().unwrap_or(reason))
+    }
+
+    fn on(&self, test: Test, peer: &Peer) -> Result<Figures, String> {
         let _awake = peer.awake();
         let _busy = if test.under_load() { self.busy(peer)? } else { Vec::new() };
         let figures = match test {
@@ -57,6 +67,9 @@ impl<'a> Measure<'a> {
             Test::UdpSmall => flood::measure(self, peer, flood::Kind::Small),
             Test::UdpGso => flood::measure(self, peer, flood::Kind::Gso),
             Test::Idle => self.idle(peer),
+            Test::Connect => rr::connect(self, peer),
+            Test::Sessions100k => sessions::measure(self, peer, 100_000),
+            Test::Sessions1m => sessions::measure(self, peer, 1_000_000),
         }?;
         // All CPUs are busy then, whatever the switch does.
         let cpu_seconds = figures.cpu_seconds.filter(|_| !test.under_load());
@@ -112,8 +125,18 @@ impl<'a> Measure<'a> {
 
     /// Runs `client` to its end, and tells what it said and the CPU time that the machine and the switch used meanwhile.
     fn metered(&self, peer: &Peer, what: &str, client: &mut Command) -> Result<(String, Figures), String> {
+        self.metered_within(self.limit(), peer, what, client)
+    }
+
+    fn metered_within(
+        &self,
+        limit: Duration,
+        peer: &Peer,
+        what: &str,
+        client: &mut Command,
+    ) -> Result<(String, Figures), String> {
         let before = Meter::read(peer)?;
-        let said = Process::start(what, client)?.finish(self.limit())?;
+        let said = Process::start(what, client)?.finish(limit)?;
         let after = Meter::read(peer)?;
         let switch = after.switch.saturating_sub(before.switch).as_secs_f64();
         let figures = Figures {

@@ -1,10 +1,11 @@
 //! Network namespaces, made and spoken to by `ip`, so that what happens can be repeated by hand.
 
+use std::fmt::Display;
 use std::process::Command;
 
 use crate::process::output;
 
-/// A network namespace. It ends with the mount namespace that this program lives in.
+/// A network namespace. Unless it is removed it ends with the mount namespace that this program lives in.
 #[derive(Clone, Debug)]
 pub(crate) struct Netns {
     name: String,
@@ -17,7 +18,7 @@ impl Netns {
         output("ip", Command::new("ip").args(["netns", "add", &netns.name]))?;
         netns.ip("link set lo up")?;
         const KEY: &str = "net.ipv4.tcp_congestion_control";
-        output("sysctl", netns.command("sysctl").args(["-qw", &format!("{KEY}={cc}")]))?;
+        netns.sysctl(KEY, cc)?;
         // sysctl may say nothing about a refusal.
         let inside = output("sysctl", netns.command("sysctl").args(["-n", KEY]))?;
         if inside.trim() != cc {
@@ -41,6 +42,16 @@ impl Netns {
     pub(crate) fn ip(&self, args: &str) -> Result<(), String> {
         output(&format!("ip {args}"), Command::new("ip").args(["-n", &self.name]).args(args.split_whitespace()))
             .map(drop)
+    }
+
+    /// Sets a variable of the kernel that each namespace has for itself.
+    pub(crate) fn sysctl(&self, key: &str, value: impl Display) -> Result<(), String> {
+        output("sysctl", self.command("sysctl").args(["-qw", &format!("{key}={value}")])).map(drop)
+    }
+
+    /// Takes the name of one away: it ends with the last process in it.
+    pub(crate) fn remove(name: &str) -> Result<(), String> {
+        output("ip", Command::new("ip").args(["netns", "del", name])).map(drop)
     }
 
     /// Switches off what an interface in here does for its stack.

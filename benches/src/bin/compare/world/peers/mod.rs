@@ -1,6 +1,7 @@
-//! Peers: each a way from one container to the other.
+//! Peers: each a way from one container to the other, or out.
 
 mod bridge;
+mod nat;
 mod ovs;
 mod tapswitch;
 mod vde;
@@ -13,11 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cpu;
+use crate::measure::Test;
 use crate::options::{Options, PeerKind, Variant};
 use crate::process::Process;
 use crate::results::About;
 
-use super::Netns;
+use super::{Netns, World};
+
+pub(crate) use nat::{Held, Room};
 
 /// The interface of every container.
 const INTERFACE: &str = "eth0";
@@ -28,18 +32,20 @@ const START: Duration = Duration::from_secs(10);
 /// How long a switch that was stopped gets to work off what happened meanwhile.
 const THAW: Duration = Duration::from_millis(100);
 
-/// Two containers with something between them.
+/// Two containers with something between them, or a container and a server outside.
 pub(crate) struct Peer {
     pub about: About,
     /// The container that connects, sends and asks.
     pub a: Netns,
-    /// The container that listens and answers, and its address.
+    /// The container, or the server outside, that listens and answers, and its address.
     pub b: Netns,
     pub b_addr: Ipv4Addr,
     /// Processes that carry the frames; none where the kernel does.
     switch: Vec<RefCell<Process>>,
     /// Of a tapswitch: whom to ask about drops.
     control: Option<tapswitch::Control>,
+    /// Where it is a way out.
+    way_out: Option<nat::WayOut>,
 }
 
 impl Peer {
@@ -49,6 +55,11 @@ impl Peer {
 
     pub(crate) fn in_user_space(&self) -> bool {
         !self.switch.is_empty()
+    }
+
+    /// Whether `test` says something about it.
+    pub(crate) fn can(&self, test: Test) -> bool {
+        (self.in_user_space() || !test.needs_switch_process()) && (test.sessions().is_none() || self.tracks())
     }
 
     /// CPU time that the switch's processes used so far.
@@ -149,14 +160,15 @@ impl Site {
             b_addr,
             switch,
             control: None,
+            way_out: None,
         }
     }
 }
 
 /// Builds every peer that is asked for; they stand still until [`Peer::awake`].
 pub(crate) fn build(options: &Options) -> Result<Vec<Peer>, String> {
-    let tapswitches = options.tapswitches().into_iter().map(Plan::Tapswitch);
-    let others = options.peers.iter().filter(|&&kind| kind != PeerKind::Tapswitch).map(|&kind| Plan::Other(kind));
+    let tapswitches = options.tapswitches().into_iter().map(|(kind, variant)| Plan::Tapswitch(kind, variant));
+    let others = options.peers().into_iter().filter(|kind| !kind.is_tapswitch()).map(Plan::Other);
     let plans: Vec<Plan> = tapswitches.chain(others).collect();
     let nets = 0..=u8::MAX;
     if plans.len() > nets.len() {
@@ -165,28 +177,40 @@ pub(crate) fn build(options: &Options) -> Result<Vec<Peer>, String> {
     plans.into_iter().zip(nets).map(|(plan, net)| plan.build(net, options)).collect()
 }
 
+#[derive(Clone)]
 enum Plan {
-    Tapswitch(Variant),
+    Tapswitch(PeerKind, Variant),
     Other(PeerKind),
 }
 
 impl Plan {
-    fn build(self, net: u8, options: &Options) -> Result<Peer, String> {
-        let name = match &self {
-            Self::Tapswitch(variant) => variant.name.as_str(),
+    fn name(&self) -> &str {
+        match self {
+            Self::Tapswitch(_, variant) => &variant.name,
             Self::Other(kind) => kind.name(),
-        };
-        let site = Site::new(name, net, options)?;
-        let peer = match self {
-            Self::Tapswitch(variant) => tapswitch::build(site, &variant, &options.bin),
-            Self::Other(PeerKind::Tapswitch) => unreachable!("a tapswitch is a variant"),
+        }
+    }
+
+    fn build(self, net: u8, options: &Options) -> Result<Peer, String> {
+        let peer = match options.world() {
+            World::Switch => self.between(net, options),
+            World::Nat => nat::build(self, net, options, nat::Purpose::Run),
+        }?;
+        peer.freeze(true);
+        Ok(peer)
+    }
+
+    /// Something between two containers.
+    fn between(self, net: u8, options: &Options) -> Result<Peer, String> {
+        let site = Site::new(self.name(), net, options)?;
+        match self {
+            Self::Tapswitch(_, variant) => tapswitch::build(site, &variant, &options.bin),
             Self::Other(PeerKind::Bridge) => bridge::build(site),
             Self::Other(PeerKind::Veth) => veth::build(site),
             Self::Other(PeerKind::Vde) => vde::build(site),
             Self::Other(PeerKind::Ovs) => ovs::build(site),
-        }?;
-        peer.freeze(true);
-        Ok(peer)
+            Self::Other(kind) => Err(format!("{} lies not between two containers", kind.name())),
+        }
     }
 }
 
@@ -200,16 +224,17 @@ pub(crate) fn check_programs(options: &Options) -> Result<(), String> {
             return Err(format!("{program} missing; install it: apt-get install {package}"));
         }
     }
-    for variant in options.tapswitches() {
+    for (_, variant) in options.tapswitches() {
         if let Some(bin) = variant.bin.filter(|bin| !bin.is_file()) {
             return Err(format!("no {}; build it: cargo build --release, or name it with --bin", bin.display()));
         }
     }
-    for kind in &options.peers {
+    for kind in options.peers() {
         let (programs, package): (&[&str], _) = match kind {
             PeerKind::Vde => (&["vde_switch", "vde_plug2tap"], "vde2"),
             PeerKind::Ovs => (&["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl"], "openvswitch-switch"),
-            PeerKind::Tapswitch | PeerKind::Bridge | PeerKind::Veth => continue,
+            PeerKind::Tun | PeerKind::BridgeNft => (&["nft"], "nftables"),
+            PeerKind::Tapswitch | PeerKind::Bridge | PeerKind::Veth | PeerKind::Nat | PeerKind::User => continue,
         };
         if let Some(program) = programs.iter().find(|program| !exists(program)) {
             return Err(format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use crate::options::Variant;
 use crate::process::{Process, output};
 
-use super::{Peer, START, Site};
+use super::{Netns, Peer, START, Site};
 
 /// A way to ask the daemon.
 pub(super) struct Control {
@@ -26,9 +27,33 @@ struct Drop {
     count: u64,
 }
 
+/// What is read of `show stats --json`.
+#[derive(Deserialize)]
+struct Stats {
+    flows: u64,
+}
+
 impl Control {
     fn ask<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String, String> {
         output("tapswitch", Command::new(&self.bin).args(args).arg("--socket").arg(&self.socket))
+    }
+
+    /// Gives `container` an interface with this address.
+    pub(super) fn attach(&self, container: &Netns, name: &str, addr: Ipv4Addr, offload: bool) -> Result<(), String> {
+        let addr = addr.to_string();
+        let mut args = vec!["attach", container.name(), "--name", name, "--ip", &addr];
+        if !offload {
+            args.push("--no-offload");
+        }
+        self.ask(args).map(drop)
+    }
+
+    /// Sessions, or flows of a relay, that live.
+    pub(super) fn flows(&self) -> Result<u64, String> {
+        let answer = self.ask(["show", "stats", "--json"])?;
+        let stats: Stats =
+            serde_json::from_str(&answer).map_err(|error| format!("cannot read `show stats --json`: {error}"))?;
+        Ok(stats.flows)
     }
 
     pub(super) fn drops(&self) -> Result<BTreeMap<String, u64>, String> {
@@ -40,28 +65,43 @@ impl Control {
 }
 
 pub(super) fn build(site: Site, variant: &Variant, default: &Path) -> Result<Peer, String> {
+    let network = ["--internal".to_owned(), "--subnet".into(), format!("{}/24", site.addr(0))];
+    let up = start(&site.middle()?, &site.dir, variant, default, &network)?;
+    for (name, (end, addr)) in ["a", "b"].into_iter().zip(site.ends()) {
+        up.control.attach(end, name, addr, site.offload)?;
+    }
+    let peer = site.peer(up.what, vec![up.daemon]);
+    Ok(Peer { control: Some(up.control), ..peer })
+}
+
+/// A daemon that is ready.
+pub(super) struct Up {
+    pub daemon: Process,
+    pub control: Control,
+    /// Version and options, for people.
+    pub what: String,
+}
+
+/// Starts one in `netns`, with `network` and the variant's arguments on its command line and its files in `dir`.
+pub(super) fn start(
+    netns: &Netns,
+    dir: &Path,
+    variant: &Variant,
+    default: &Path,
+    network: &[String],
+) -> Result<Up, String> {
     let bin = variant.bin.as_deref().unwrap_or(default);
     // A copy: the client has to fit the daemon even if somebody builds a new one during a long run.
-    let copy = site.dir.join("tapswitch");
+    let copy = dir.join("tapswitch");
     std::fs::copy(bin, &copy).map_err(|error| format!("cannot copy {}: {error}", bin.display()))?;
-    let control = Control { bin: copy, socket: site.dir.join("control") };
-    let middle = site.middle()?;
-    let mut command = middle.command(&control.bin.to_string_lossy());
-    command.args(["up", "--json", "--internal", "--subnet", &format!("{}/24", site.addr(0))]);
-    command.arg("--socket").arg(&control.socket).arg("--leases").arg(site.dir.join("leases")).args(&variant.args);
-    let mut daemon = Process::start(format!("tapswitch up ({})", site.name), &mut command)?;
+    let control = Control { bin: copy, socket: dir.join("control") };
+    let mut command = netns.command(&control.bin.to_string_lossy());
+    command.args(["up", "--json"]).args(network);
+    command.arg("--socket").arg(&control.socket).arg("--leases").arg(dir.join("leases")).args(&variant.args);
+    let mut daemon = Process::start(format!("tapswitch up ({})", variant.name), &mut command)?;
     daemon.expect("\"networks\"", START)?;
-    for (name, (end, addr)) in ["a", "b"].into_iter().zip(site.ends()) {
-        let addr = addr.to_string();
-        let mut args = vec!["attach", end.name(), "--name", name, "--ip", &addr];
-        if !site.offload {
-            args.push("--no-offload");
-        }
-        control.ask(args)?;
-    }
     let version = output("tapswitch", Command::new(&control.bin).arg("--version"))?;
     let version = version.lines().next().unwrap_or_default();
     let args = if variant.args.is_empty() { "default options".into() } else { variant.args.join(" ") };
-    let peer = site.peer(format!("{version}, {args}"), vec![daemon]);
-    Ok(Peer { control: Some(control), ..peer })
+    Ok(Up { daemon, control, what: format!("{version}, {args}") })
 }
