@@ -25,8 +25,9 @@
 //! **The other side.** A packet uplink has a second gateway, at our address on the uplink's LAN
 //! ([`Config::translated`]). There nothing is routed: every packet that is sound ends as [`Outcome::Inbound`], with
 //! its time to live as it came, and is the translator's to judge. What the translator finds to be for our own address
-//! comes back by [`Gateway::handle_own`], which answers pings and is silent to all else. On a link without addresses
-//! ([`Config::point_to_point`]) there is one neighbour and no ARP.
+//! comes back by [`Gateway::handle_own`], which answers pings and is silent to all else. Packets whose next hop stays
+//! silent go back to the translator ([`Gateway::take_given_up`]): only there is known whom to tell. On a link without
+//! addresses ([`Config::point_to_point`]) there is one neighbour and no ARP.
 //!
 //! **Limits.** IPv4 only; IPv6 frames end as [`Ipv6NotRouted`](tapswitch_wire::DropReason::Ipv6NotRouted), though the
 //! tables could hold either family. Nothing is fragmented or reassembled: a packet above the MTU of the LAN that is

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tapswitch_wire::Mac;
 
 use super::{NetworkView, UplinkKind};
-use crate::config::{Behaviour, NatPlan, PortChoice};
+use crate::config::{Behaviour, NatPlan, PortChoice, UplinkPlan};
 
 /// The protocol that `POST /v1/networks/NAME/uplink` upgrades to.
 pub const UPLINK_PROTOCOL: &str = "tapswitch-uplink";
@@ -42,6 +42,8 @@ pub enum UplinkState {
     WaitingForDevice,
     /// It has no address yet.
     AskingDhcp,
+    /// Its address would be inside, too, so it is not used.
+    Overlapping,
     /// Packets pass.
     Up,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for UplinkState {
         f.write_str(match self {
             UplinkState::WaitingForDevice => "waiting for its device",
             UplinkState::AskingDhcp => "asking DHCP",
+            UplinkState::Overlapping => "not used: its address overlaps with the network",
             UplinkState::Up => "up",
         })
     }
@@ -124,6 +127,25 @@ pub struct UplinkOffer {
     pub mac: Option<Mac>,
     /// The MTU that was asked for; absent for the device's own.
     pub mtu: Option<u16>,
+}
+
+impl UplinkOffer {
+    /// What a network's uplink wants; none if it is no device.
+    pub(crate) fn of(network: &str, uplink: &UplinkPlan) -> Option<UplinkOffer> {
+        let (kind, packet) = match uplink {
+            UplinkPlan::Nat(packet) => (UplinkKind::Nat, Some(packet)),
+            UplinkPlan::Tun(packet) => (UplinkKind::Tun, Some(packet)),
+            UplinkPlan::Lan { .. } => (UplinkKind::Lan, None),
+            UplinkPlan::User | UplinkPlan::None => return None,
+        };
+        Some(UplinkOffer {
+            network: network.to_owned(),
+            kind,
+            device: uplink.device().unwrap_or_default().to_owned(),
+            mac: packet.map(|packet| packet.mac),
+            mtu: packet.and_then(|packet| packet.mtu),
+        })
+    }
 }
 
 /// How handing a device over ended.

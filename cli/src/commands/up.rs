@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use caps::CapSet;
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,19 +64,32 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
         },
         spin: args.spin.map(Duration::from_micros),
     };
+    let opened: Vec<_> = plans.iter().filter_map(|plan| Some((plan, uplink::open_early(plan)?))).collect();
+    // What needed a right is done, and before there are threads, each of which has rights of its own.
+    give_up_rights();
     let mut daemon = Daemon::start(plans.clone(), options)?;
-    give_uplinks(&daemon, &plans);
+    give_uplinks(&daemon, opened);
     say_ready(global, &plans, &socket)?;
     let outcome = runtime.block_on(wait(&mut daemon, &mut interrupt, &mut terminate));
     daemon.stop();
     outcome
 }
 
-/// Opens the devices of the uplinks, as far as this process may. The other networks wait for somebody who may.
-fn give_uplinks(daemon: &Daemon, plans: &[NetworkPlan]) {
-    for plan in plans.iter().filter(|plan| plan.uplink.device().is_some()) {
+/// Gives up every capability, for good. Containers' interfaces are opened by those who attach them.
+fn give_up_rights() {
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        if let Err(error) = caps::clear(None, set) {
+            tracing::warn!("cannot give up capabilities: {error}");
+        }
+    }
+}
+
+/// Takes the devices of the uplinks into use, as far as this process could open them. The other networks wait for somebody
+/// who can.
+fn give_uplinks(daemon: &Daemon, opened: Vec<(&NetworkPlan, uplink::Opening)>) {
+    for (plan, opening) in opened {
         let given =
-            daemon.connect().and_then(Client::over).and_then(|client| uplink::hand_over(client, &plan.name, false));
+            daemon.connect().and_then(Client::over).and_then(|client| uplink::give(client, &plan.name, opening));
         if let Err(why) = given {
             tracing::warn!("{}", waits(&plan.name, &plan.uplink, &why));
         }

@@ -6,11 +6,26 @@ use tapswitch_link::uplink::{Kind, Opened, open};
 
 use crate::api::{NetworkView, UplinkDevice, UplinkOffer};
 use crate::client::Client;
+use crate::config::NetworkPlan;
 use crate::error::Error;
 
 /// Opens the device that a network waits for, and hands it over. Returns the network as it is then.
 pub(super) fn hand_over(client: Client, network: &str, macvtap: bool) -> Result<NetworkView, Error> {
     client.uplink(network, |offer| open_uplink(offer, macvtap))
+}
+
+/// A device that was opened before there was a daemon to take it.
+pub(super) type Opening = Result<(UplinkDevice, OwnedFd), Error>;
+
+/// Opens the device of a network that is only planned; none if its uplink is no device.
+pub(super) fn open_early(plan: &NetworkPlan) -> Option<Opening> {
+    let offer = UplinkOffer::of(&plan.name, &plan.uplink)?;
+    Some(open_uplink(&offer, false))
+}
+
+/// Hands over a device that was opened early.
+pub(super) fn give(client: Client, network: &str, opening: Opening) -> Result<NetworkView, Error> {
+    client.uplink(network, |_| opening)
 }
 
 fn open_uplink(offer: &UplinkOffer, macvtap: bool) -> Result<(UplinkDevice, OwnedFd), Error> {

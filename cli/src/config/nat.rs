@@ -248,7 +248,7 @@ impl NatConfig {
     }
 
     fn refuse_translation(&self) -> Result<(), Error> {
-        let texts = [&self.mapping, &self.filtering, &self.ports, &self.port_range].into_iter().flatten();
+        let texts = [&self.mapping, &self.ports, &self.port_range].into_iter().flatten();
         let place = texts
             .chain(&self.no_translate)
             .map(|set| &set.place)

@@ -49,8 +49,8 @@ pub(crate) fn check(spec: &Spec, uplink: &UplinkPlan) -> Result<(), String> {
         UplinkPlan::User => Ok(()),
         UplinkPlan::Nat(packet) | UplinkPlan::Tun(packet) => match (spec.host, packet.static_address()) {
             _ if !packet.translate => Err(format!(
-                "containers are reached at their own addresses (translate is false), so there is nothing to publish \
-                 {spec} with; remove it"
+                "containers have their own addresses outside (translate is false), so there is nothing to publish \
+                 {spec} with; let everybody in with filtering = \"endpoint-independent\" in [network.nat]"
             )),
             (Some(host), Some(own)) if host != own.addr() => Err(format!(
                 "{host} is not the address of uplink {uplink}, which is {}; write that, or none",

@@ -184,7 +184,11 @@ impl Conntrack {
         session.bytes[at].add(len);
         let mut rearm = false;
         if let (Some(segment), Some(tracker)) = (segment, &mut session.tracker) {
-            rearm = tracker.step(direction, segment) != Change::None;
+            // What lives longer than it hangs on the wheel is hung up again when its time there comes.
+            rearm = !matches!(
+                tracker.step(direction, segment),
+                Change::None | Change::Lifetime(Lifetime::Established)
+            );
             // A reset prolongs nothing (RFC 7857 7.1), but what it shortens begins now.
             if segment.flags & RST != 0 && !rearm {
                 return false;
@@ -374,7 +378,7 @@ impl Conntrack {
         self.end_where(&mut control, now, |session| session.owner & !INBOUND == owner);
     }
 
-    /// Sets or takes away our outside address. If it changes, all that was translated to the old one ends.
+    /// Sets or takes away our outside address. If it changes, all sessions end.
     pub fn set_outside(&self, ip: Option<Ipv4Addr>, now: Instant) {
         let mut control = self.control.lock();
         if control.outside == ip {

@@ -30,7 +30,8 @@
 //! against: may it begin one at all (from outside TCP needs a SYN); the forwards, the mappings and their filter; the
 //! owner's quotas and the size of the table; the free ports. What is refused has taken nothing. ICMP errors go by
 //! [`Conntrack::related`], which changes nothing. Fragments go by [`fragment`], which asks here for the first one of a
-//! datagram only.
+//! datagram only. What was rewritten and could not be sent after all, [`Conntrack::restore`] makes what it was, for an
+//! error to its sender.
 //!
 //! # Data
 //!

@@ -172,4 +172,74 @@ fn histories() -> Vec<Vec<u8>> {
         then(&[(Port, [0, 1, 0, 0, 0, 0, 0]), (Host, [0, 2, 1, 0, 0, 0, 0])]),
         raw,
     ]
+    .into_iter()
+    .chain(packet_histories())
+    .collect()
+}
+
+/// Inputs of `pipeline` with a packet uplink.
+fn packet_histories() -> Vec<Vec<u8>> {
+    use Kind::{Arp, Host, Icmp, Port, Tcp, Time, Udp};
+    const SYN: u8 = 2;
+    const ACK: u8 = 0x10;
+    // The first packet waits for the router, which answers; then the container makes itself known.
+    let met = [(Host, [5, 1, 0, 4, 7, 1, 0]), (Arp, [0, 1, 0, 2, 1, 0, 0]), (Arp, [1, 1, 0, 2, 1, 0, 0])];
+    let histories: &[(u8, &[(Kind, [u8; 7])])] = &[
+        (8, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Host, [0, 0, 0, 0, 0, 9, 1]), (Udp, [0, 15, 0, 64, 0, 9, 0])]),
+        (8, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Host, [4, 0, 3, 3, 0, 0, 60]), (Host, [4, 0, 3, 4, 5, 0, 28])]),
+        (
+            8,
+            &[
+                (Tcp, [0, 15, 1 << 3, SYN, 0, 0, 0]),
+                (Host, [0, 0, SYN | ACK, 0, 0, 0, 1]),
+                (Tcp, [0, 15, 0, ACK, 0, 250, 0]),
+            ],
+        ),
+        (8, &[(Tcp, [0, 15, 1 << 3, SYN, 0, 0, 0]), (Host, [0, 0, ACK, 0, 11, 0, 33]), (Tcp, [0, 15, 0, 4, 0, 0, 0])]),
+        (8, &[(Icmp, [0, 15, 8, 0, 64, 56, 1]), (Host, [0, 0, 0, 0, 0, 9, 1]), (Icmp, [0, 15, 8, 0, 1, 9, 1])]),
+        (8, &[(Host, [8, 0, 0, 5, 0xb0, 8, 2]), (Host, [8, 0, 0, 2, 0xf8, 9, 2]), (Host, [8, 0, 94, 0, 99, 8, 2])]),
+        (
+            8,
+            &[
+                (Host, [8, 0, 94, 0, 99, 8, 2]),
+                (Host, [8, 0, 0, 2, 0xe8, 9, 2]),
+                (Host, [7, 0, 9, 0, 64, 3, 0]),
+                (Host, [7, 0, 0, 0, 64, 3, 0]),
+            ],
+        ),
+        (
+            8,
+            &[
+                (Host, [9, 0, 1, 0, 0, 0, 0]),
+                (Host, [6, 2, 4, 0, 9, 0, SYN]),
+                (Tcp, [0, 13, 2, SYN, 0, 0, 0]),
+                (Host, [9, 2, 1, 0, 0, 0, 0]),
+            ],
+        ),
+        (
+            8,
+            &[
+                (Host, [10, 5, 0, 0, 0, 0, 0]),
+                (Udp, [0, 15, 0, 64, 4, 9, 0]),
+                (Host, [10, 0, 0, 0, 0, 0, 0]),
+                (Udp, [0, 15, 0, 64, 0, 9, 0]),
+            ],
+        ),
+        (24, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Host, [0, 0, 0, 0, 0, 9, 1]), (Host, [6, 2, 0, 1, 9, 3, 0])]),
+        (40, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Udp, [1, 13, 0, 64, 0, 9, 0]), (Host, [6, 1, 4, 1, 9, 3, 0])]),
+        (
+            8,
+            &[
+                (Udp, [0, 15, 0, 64, 0, 9, 0]),
+                (Port, [0, 1, 0, 0, 0, 0, 0]),
+                (Host, [0, 0, 0, 0, 0, 9, 1]),
+                (Time, [4, 0, 9, 0, 0, 0, 0]),
+            ],
+        ),
+    ];
+    let write = |(options, records): &(u8, &[(Kind, [u8; 7])])| {
+        let records = met.iter().chain(*records).flat_map(|(kind, args)| Record { kind: *kind, args: *args }.bytes());
+        std::iter::once(*options).chain(records).collect()
+    };
+    histories.iter().map(write).collect()
 }

@@ -19,4 +19,5 @@ pub mod oracle;
 pub mod parse;
 pub mod pipeline;
 pub mod record;
+mod street;
 mod taps;

@@ -23,7 +23,7 @@ pub enum Kind {
     Raw,
     /// Time passes.
     Time,
-    /// Something happens at a socket of the host.
+    /// Something happens at a socket of the host, or outside of a packet uplink.
     Host,
     /// A container comes, goes, or stops reading.
     Port,

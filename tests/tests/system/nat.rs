@@ -17,6 +17,7 @@ mod differential;
 mod flows;
 mod injection;
 mod lan;
+mod policy;
 mod publish;
 mod purity;
 mod quotas;

@@ -24,6 +24,7 @@ use tapswitch_conntrack::fragment::{Fragments, Ids, Limits};
 use tapswitch_conntrack::{self as conntrack, Conntrack, Realm};
 use tapswitch_dhcp::client::{self, Client, Event, Lease};
 use tapswitch_nat::{self as nat, Gateway, NeighbourView};
+use tapswitch_relay::Policy;
 use tapswitch_wire::{DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Rewrite, Verdict};
 
 use crate::lan::Ports;
@@ -49,7 +50,7 @@ pub enum Addressing {
 }
 
 /// What a packet uplink is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct PacketUplink {
     /// Our address there.
     pub addressing: Addressing,
@@ -57,6 +58,8 @@ pub struct PacketUplink {
     pub mtu: Option<u16>,
     /// Subnets behind other routers of the uplink's LAN, and those routers' addresses.
     pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Where containers may go. Ports of the gateway that it opens mean nothing here: they are sockets of the host.
+    pub policy: Policy,
     /// How packets are translated. Its subnets, its MTU and whether it hairpins are filled in here.
     pub nat: conntrack::Config,
 }
@@ -289,7 +292,10 @@ impl Packet {
     fn client_said(&mut self, event: Option<Event>, now: Instant, ports: &mut impl Ports) {
         match event {
             Some(Event::Bound(lease) | Event::Renewed(lease)) => {
-                let Lease { address, router, .. } = lease;
+                let Lease { address, router, mtu, .. } = lease;
+                if let Some(mtu) = mtu {
+                    self.set_mtu(self.mtu.min(mtu));
+                }
                 if let (Err(Overlap), Some(client)) = (self.bind(address, router, now), &mut self.client) {
                     client.decline(now, &mut Wire { ports, drops: &mut self.drops });
                 }

@@ -1,6 +1,6 @@
 //! The slow way through a packet uplink: first packets, fragments, ICMP errors, and whatever else needs a decision.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tapswitch_conntrack::fragment::{Key, Track};
 use tapswitch_conntrack::{Realm, Refusal, Way};
@@ -66,6 +66,14 @@ impl Packet {
         journey: &mut impl Journey,
     ) -> Result<Option<Way>, DropReason> {
         let now = inside.now();
+        if realm == Realm::Inside
+            && let Some(dst) = frame.dst_ip()
+            && let Err(reason) = self.told.policy.target(SocketAddr::new(dst, frame.dst_port()), |_| false)
+        {
+            journey.note(|| Step::decided(Stage::Nat, format!("{dst} is out of reach by policy")));
+            self.refuse(realm, frame, IcmpError::AdminProhibited, inside);
+            return Err(reason);
+        }
         match self.conntrack.admit(realm, frame, port.0, now) {
             Ok(way) => {
                 journey.note(|| match way.is_new {

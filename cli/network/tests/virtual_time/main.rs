@@ -13,6 +13,7 @@
 mod lan;
 mod limits;
 mod outside;
+mod packet;
 mod refusals;
 mod relay_datagrams;
 mod relay_tcp;

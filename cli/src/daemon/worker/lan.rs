@@ -100,7 +100,7 @@ impl Lan {
         let uplink = match &plan.uplink {
             UplinkPlan::User => Some(Uplink::User { policy, limits, host: Sockets::new(registry, token_bits, lent) }),
             UplinkPlan::Nat(_) | UplinkPlan::Tun(_) => {
-                uplinks::packet(&plan).map(|told| Uplink::Packet(Box::new(told)))
+                uplinks::packet(&plan, policy).map(|told| Uplink::Packet(Box::new(told)))
             }
             UplinkPlan::Lan { .. } | UplinkPlan::None => None,
         };

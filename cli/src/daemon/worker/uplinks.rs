@@ -9,12 +9,13 @@ use tapswitch_link::tap::Kind;
 use tapswitch_link::uplink::{self, About, TUN_PEER};
 use tapswitch_nat::Peer;
 use tapswitch_network::{Addressing, PacketUplink, UplinkNews};
+use tapswitch_relay::Policy;
 use tapswitch_wire::{Instant, PortId};
 
 use super::Worker;
 use super::lan::Lan;
 use super::reader::Place;
-use crate::api::{NatView, NetworkView, UplinkDevice, UplinkKind, UplinkOffer, UplinkState, UplinkView};
+use crate::api::{NatView, NetworkView, UplinkDevice, UplinkOffer, UplinkState, UplinkView};
 use crate::config::{Behaviour, NetworkPlan, PortChoice, Side, UplinkAddress, UplinkPlan};
 use crate::daemon::command::Refusal;
 
@@ -35,19 +36,12 @@ impl Worker {
                 uplink.about.name
             )));
         }
-        let (kind, mac, mtu) = match &lan.plan.uplink {
-            UplinkPlan::Nat(packet) => (UplinkKind::Nat, Some(packet.mac), packet.mtu),
-            UplinkPlan::Tun(packet) => (UplinkKind::Tun, Some(packet.mac), packet.mtu),
-            UplinkPlan::Lan { .. } => (UplinkKind::Lan, None, None),
-            UplinkPlan::User | UplinkPlan::None => {
-                return Err(Refusal::Invalid(format!(
-                    "network {network} has uplink {}, which is no device; nothing needs to be handed over",
-                    lan.plan.uplink
-                )));
-            }
-        };
-        let device = lan.plan.uplink.device().unwrap_or_default().to_owned();
-        Ok(UplinkOffer { network: network.to_owned(), kind, device, mac, mtu })
+        UplinkOffer::of(network, &lan.plan.uplink).ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "network {network} has uplink {}, which is no device; nothing needs to be handed over",
+                lan.plan.uplink
+            ))
+        })
     }
 
     /// Gives a network its device.
@@ -103,6 +97,13 @@ impl Worker {
             let peer = (about.kind == Kind::Tun).then_some(TUN_PEER);
             lan.taps.set_uplink(Some((tap, captured)));
             lan.network.uplink_up(about.mac, peer, about.mtu, now);
+        }
+        if about.kind == Kind::Tap && lan.plan.uplink.packet().is_some_and(|packet| packet.gateway.is_none()) {
+            tracing::warn!(
+                "network {network}: no router is known behind {}, so only what is on its link is reached; name one with \
+                 --uplink-gateway",
+                describe(&about)
+            );
         }
         lan.uplink = Some(UplinkPort { place, about });
         Ok(super::views::network(&self.networks[index], now))
@@ -175,6 +176,7 @@ pub(super) fn view(lan: &Lan) -> Option<UplinkView> {
     let known = lan.network.packet();
     let state = match (&lan.uplink, &known) {
         (None, _) => UplinkState::WaitingForDevice,
+        (Some(_), Some(known)) if known.state == "overlapping" => UplinkState::Overlapping,
         (Some(_), Some(known)) if known.address.is_none() => UplinkState::AskingDhcp,
         (Some(_), _) => UplinkState::Up,
     };
@@ -191,7 +193,7 @@ pub(super) fn view(lan: &Lan) -> Option<UplinkView> {
 }
 
 /// What the pipeline is told of an uplink of packets.
-pub(super) fn packet(plan: &NetworkPlan) -> Option<PacketUplink> {
+pub(super) fn packet(plan: &NetworkPlan, policy: Policy) -> Option<PacketUplink> {
     let told = plan.uplink.packet()?;
     let addressing = match told.address {
         UplinkAddress::Dhcp => Addressing::Dhcp,
@@ -228,7 +230,7 @@ pub(super) fn packet(plan: &NetworkPlan) -> Option<PacketUplink> {
         },
         ..conntrack::Config::new(plan.subnet)
     };
-    Some(PacketUplink { addressing, mtu: told.mtu, routes: routes(plan, Side::Uplink), nat })
+    Some(PacketUplink { addressing, mtu: told.mtu, routes: routes(plan, Side::Uplink), policy, nat })
 }
 
 /// The static routes of one side.

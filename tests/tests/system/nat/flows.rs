@@ -1,7 +1,9 @@
 //! `show flows`, its filters, and `flush flows`.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use tapswitch_tests::{Enter, INET, Street, Switch, UPLINK, echo_udp, eventually, serve_tcp};
+use tapswitch_tests::{Enter, INET, Stopwatch, Street, Switch, UPLINK, echo_udp, eventually, serve_tcp};
 
 use super::{SOON, at, connect, echoes, pings, udp};
 
@@ -109,4 +111,19 @@ fn x4_a_reset_connection_is_kept_for_the_transitory_time() {
         (left <= 240).then_some(())
     });
     a.cmd(&format!("ping -n -c 1 -W 3 {INET}")).ok();
+}
+
+#[test]
+fn x8_ni_1_a_ping_that_is_over_is_forgotten_after_a_minute_by_the_real_clock() {
+    let street = Street::new();
+    let switch = street.switch("");
+    let a = switch.join("a", "");
+    pings(&a, INET);
+    let watch = Stopwatch::start();
+    let is_there = || !switch.rows("show flows").is_empty();
+    assert!(is_there(), "the last echo prolonged it");
+    eventually("the session ends", Duration::from_secs(90), || (!is_there()).then_some(()));
+    let lived = watch.elapsed();
+    assert!(lived > Duration::from_secs(58), "it ended after {lived:?}");
+    assert_eq!(switch.json("network inspect default")["flows"], 0);
 }

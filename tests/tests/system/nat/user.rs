@@ -42,3 +42,18 @@ fn an_ordinary_user_without_that_help_is_told_what_to_do() {
     switch.daemon().until_says("network uplink", super::SOON);
     holds_no_capability(&mut switch);
 }
+
+#[test]
+fn an_administrators_own_daemon_gives_its_rights_up_once_it_has_the_interface() {
+    let street = Street::new();
+    let mut switch = up(&street, "--uplink nat:eth1");
+    let a = switch.join("a", "");
+    pings(&a, INET);
+    holds_no_capability(&mut switch);
+    // Its other threads were started later, and hold none either.
+    let pid = switch.daemon().pid();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads") {
+        let status = std::fs::read_to_string(thread.expect("a thread").path().join("status")).expect("its state");
+        assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+    }
+}

@@ -7,9 +7,7 @@ use tapswitch_wire::{ChecksumState, Gso, GsoKind, Mac, Meta, checksum};
 
 use super::{GATEWAY, OURS, ROUTER, mac};
 
-pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
 /// The link and IP headers of a packet.
@@ -96,6 +94,16 @@ impl Packet {
         let meta = build::tcp(&mut frame, self.link, self.header(), tcp, payload.len());
         frame.extend_from_slice(payload);
         (meta, self.finished(frame))
+    }
+
+    /// An empty segment with these sequence and acknowledgement numbers.
+    pub fn tcp_at(self, ports: (u16, u16), flags: u8, (seq, ack): (u32, u32)) -> Vec<u8> {
+        let tcp = Tcp { src_port: ports.0, dst_port: ports.1, seq, ack, flags, window: 500, options: &[] };
+        let mut frame = Vec::new();
+        let mut meta = build::tcp(&mut frame, self.link, self.header(), tcp, 0);
+        let end = frame.len();
+        checksum::complete(&mut meta, &mut frame, end).expect("a checksum to complete");
+        frame
     }
 
     pub fn tcp(self, ports: (u16, u16), flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {

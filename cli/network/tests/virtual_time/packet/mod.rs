@@ -14,14 +14,16 @@ mod first;
 mod fragments;
 mod frames;
 mod lanes;
+mod links;
 mod rules;
 mod transport;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tapswitch_conntrack::{self as conntrack, PortChoice};
 use tapswitch_network::{Addressing, Config, Network, PacketUplink, Ports, Uplink};
+use tapswitch_relay::Policy;
 use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Unheard, Verdict, render};
 
 use crate::outside::Outside;
@@ -70,9 +72,13 @@ impl Default for Told {
             peers: Vec::new(),
         };
         let packet = PacketUplink {
-            addressing: Addressing::Static { address: "192.0.2.10/24".parse().expect("an address"), router: Some(ROUTER) },
+            addressing: Addressing::Static {
+                address: "192.0.2.10/24".parse().expect("an address"),
+                router: Some(ROUTER),
+            },
             mtu: None,
             routes: Vec::new(),
+            policy: Policy { gateway: IpAddr::V4(GATEWAY), resolver: None, allow: Vec::new(), deny: Vec::new() },
             // So that a test knows the outside port.
             nat: conntrack::Config { ports: PortChoice::Preserve, ..conntrack::Config::new(subnet) },
         };
