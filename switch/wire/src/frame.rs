@@ -193,8 +193,10 @@ impl<B: Deref<Target = [u8]>> FrameOf<B> {
             return true;
         }
         let packet = self.packet();
-        let header = usize::from(packet[0] & 0x0f) * 4;
-        checksum::sum(&packet[..header]) == 0xffff
+        match (packet[0] & 0x0f, packet.first_chunk()) {
+            (5, Some(header)) => checksum::sum_header(header) == 0xffff,
+            (words, _) => checksum::sum(&packet[..usize::from(words) * 4]) == 0xffff,
+        }
     }
 
     /// Whether the transport checksum is right, or need not be looked at: partial, vouched for, absent (UDP over IPv4),
@@ -272,10 +274,12 @@ impl<B: DerefMut<Target = [u8]>> FrameOf<B> {
         let start = usize::from(self.parsed.l3_start);
         match self.parsed.l3 {
             L3::Ipv4 => {
-                let protocol = self.bytes[start + 9];
-                let old = [self.bytes[start + 8], protocol];
-                self.bytes[start + 8] = ttl;
-                self.patch(start + 10, &old, &[ttl, protocol]);
+                let header = &mut self.bytes[start + 8..start + 12];
+                let (old, new) = ([header[0], header[1]], [ttl, header[1]]);
+                let check = u16::from_be_bytes([header[2], header[3]]);
+                let check = checksum::update(check, u16::from_be_bytes(old), u16::from_be_bytes(new));
+                header[0] = ttl;
+                header[2..4].copy_from_slice(&check.to_be_bytes());
             }
             L3::Ipv6 => self.bytes[start + 7] = ttl,
             _ => {}

@@ -184,7 +184,8 @@ fn packet_histories() -> Vec<Vec<u8>> {
     const ACK: u8 = 0x10;
     // The first packet waits for the router, which answers; then the container makes itself known.
     let met = [(Host, [5, 1, 0, 4, 7, 1, 0]), (Arp, [0, 1, 0, 2, 1, 0, 0]), (Arp, [1, 1, 0, 2, 1, 0, 0])];
-    let histories: &[(u8, &[(Kind, [u8; 7])])] = &[
+    type Records<'a> = &'a [(Kind, [u8; 7])];
+    let histories: &[(u8, Records<'_>)] = &[
         (8, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Host, [0, 0, 0, 0, 0, 9, 1]), (Udp, [0, 15, 0, 64, 0, 9, 0])]),
         (8, &[(Udp, [0, 15, 0, 64, 0, 9, 0]), (Host, [4, 0, 3, 3, 0, 0, 60]), (Host, [4, 0, 3, 4, 5, 0, 28])]),
         (
@@ -237,7 +238,7 @@ fn packet_histories() -> Vec<Vec<u8>> {
             ],
         ),
     ];
-    let write = |(options, records): &(u8, &[(Kind, [u8; 7])])| {
+    let write = |(options, records): &(u8, Records<'_>)| {
         let records = met.iter().chain(*records).flat_map(|(kind, args)| Record { kind: *kind, args: *args }.bytes());
         std::iter::once(*options).chain(records).collect()
     };

@@ -155,7 +155,7 @@ impl Street {
     pub fn error(&self, record: &Record) -> Option<(Meta, Vec<u8>)> {
         let [_, which, kind, code, high, low, quoted] = record.args;
         let about = self.seen(which)?;
-        let Some(dst) = about.src_ip() else { return None };
+        let dst = about.src_ip()?;
         let kind = [3, 3, 11, 12, 5, 4, 3, 3][usize::from(kind % 8)];
         let ip = Ip { src: HOSTS[usize::from(code >> 4 & 3)].into(), dst, ttl: 60, tos: 0, id: 0 };
         let quote = about.packet().get(..usize::from(quoted).max(20)).unwrap_or(about.packet());

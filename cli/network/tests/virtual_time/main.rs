@@ -8,7 +8,8 @@
 //! `world` owns the clock. A turn of the loop takes ten microseconds; when nothing moves, the clock jumps to the next
 //! deadline of anybody, so two hours of silence cost nothing and no test sleeps. `station` is a container's stack,
 //! `outside` is [`tapswitch_relay::Host`] and what lies behind it, with a latency of its own. Every frame that the network
-//! sends is held against etherparse. A test that fails prints the last frames, one line each, and the flows.
+//! sends is held against etherparse. A test that fails prints the last frames, one line each, and the flows. `packet` has
+//! a world of its own, of raw frames and a packet uplink.
 
 mod lan;
 mod limits;

@@ -40,14 +40,14 @@ impl Landlord {
         let mut served = false;
         for (meta, frame) in &frames {
             let mut bytes = frame.clone();
-            let mut parsed = Frame::parse(*meta, &mut bytes[..]).expect("a frame");
+            let parsed = Frame::parse(*meta, &mut bytes[..]).expect("a frame");
             // All but packets, which are the test's.
             served |= parsed.dst_port() == 67 || frame[12..14] == [8, 6];
             if parsed.dst_port() == 67 {
                 self.heard.push(kind(frame));
                 let mut answers = Answers::default();
                 // A DECLINE is not answered.
-                let _ = self.server.handle(PORT_A, &mut parsed, house.now, &mut Unheard, &mut |_| {}, &mut answers);
+                let _ = self.server.handle(PORT_A, &parsed, house.now, &mut Unheard, &mut |_| {}, &mut answers);
                 for (meta, frame) in answers.0 {
                     house.arrive_meta(meta, &frame);
                 }

@@ -33,7 +33,7 @@ fn ip_2_a_ttl_that_ends_here_is_answered_from_the_side_it_came_from_with_the_pac
     }
     assert_eq!(house.sessions(), 0, "no session was made for it");
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
-    house.to_outside();
+    house.take_outside();
     for ttl in [0, 1] {
         let probe = coming(FAR, OURS).ttl(ttl).udp(BACK, b"probe 12");
         // By the slow way, and by what would be the fast one.
@@ -65,7 +65,7 @@ fn ip_3_nu_8_what_is_too_big_comes_back_to_its_sender_with_the_mtu_of_the_way() 
     for (size, fits) in [(1240, true), (1241, false)] {
         let (meta, frame) = leaving(A, FAR).tcp_super((4001, 80), size, &[7; 20_000]);
         house.send_meta(PORT_A, meta, &frame);
-        assert_eq!((house.to_outside().len(), house.to_inside().len()), if fits { (1, 0) } else { (0, 1) });
+        assert_eq!((house.take_outside().len(), house.take_inside().len()), if fits { (1, 0) } else { (0, 1) });
     }
 }
 
@@ -73,7 +73,7 @@ fn ip_3_nu_8_what_is_too_big_comes_back_to_its_sender_with_the_mtu_of_the_way() 
 fn ip_3_nu_8_what_is_too_big_for_the_inside_is_answered_to_the_outside() {
     let mut house = House::met(|told| told.network.mtu = 1280);
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
-    house.to_outside();
+    house.take_outside();
     let large = coming(FAR, OURS).udp(BACK, &[1; 1253]);
     assert_eq!(house.arrive(&large), drop(DropReason::AboveMtu));
     let (addresses, kind, mtu, quote) = error(&house.one_outside());
@@ -108,7 +108,7 @@ fn ni_3_errors_from_outside_reach_whom_they_concern_in_terms_of_what_it_sent() {
 fn ni_3_errors_from_inside_leave_in_our_name() {
     let mut house = House::met(|_| {});
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
-    house.to_outside();
+    house.take_outside();
     let answer = coming(FAR, OURS).udp(BACK, b"an answer that nobody waits for any more");
     house.arrive(&answer);
     let (_, seen) = house.one_inside();
@@ -170,8 +170,8 @@ fn ip_7_errors_are_rate_limited_for_each_sender() {
     for _ in 0..60 {
         house.send(PORT_A, &large);
     }
-    assert_eq!(house.to_inside().len(), 50);
+    assert_eq!(house.take_inside().len(), 50);
     assert_eq!(house.network.gateway_drops().get(DropReason::IcmpRateLimited), 10);
     house.send(PORT_B, &leaving(B, FAR).udp(OUT, &[1; 1300]));
-    assert_eq!(house.to_inside().len(), 1);
+    assert_eq!(house.take_inside().len(), 1);
 }

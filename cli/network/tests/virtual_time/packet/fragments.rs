@@ -57,7 +57,7 @@ fn ip_4_nu_8_what_may_be_fragmented_is_in_order_and_with_an_identification_of_ou
         // The container uses one identification for all; it may.
         for (port, src) in [(PORT_A, A), (PORT_B, B)] {
             assert_eq!(house.send(port, &leaving(src, FAR).id(7).udp(OUT, &body[..1400])), Verdict::Relay);
-            let frames: Vec<_> = house.to_outside().into_iter().map(|(_, frame)| frame).collect();
+            let frames: Vec<_> = house.take_outside().into_iter().map(|(_, frame)| frame).collect();
             assert_eq!(frames.iter().map(|frame| piece(frame).0).collect::<Vec<_>>(), [0, 1256], "in order");
             let (id, _, sent) = joined(&frames);
             let ports = u16::from_be_bytes([sent[0], sent[1]]);
@@ -66,8 +66,11 @@ fn ip_4_nu_8_what_may_be_fragmented_is_in_order_and_with_an_identification_of_ou
         }
     }
     // One that fits has an identification of ours, too.
-    house.send(PORT_A, &leaving(A, FAR).id(7).udp(OUT, b"small"));
-    ids.push(identification(&house.one_outside()));
+    for _ in 0..2 {
+        house.send(PORT_A, &leaving(A, FAR).id(7).udp(OUT, b"small"));
+        ids.push(identification(&house.one_outside()));
+    }
+    assert!(!ids.contains(&7), "{ids:?}");
     let mut different = ids.clone();
     different.sort_unstable();
     different.dedup();
@@ -81,9 +84,9 @@ fn ip_4_nu_8_what_may_be_fragmented_is_in_order_and_with_an_identification_of_ou
 fn ip_4_what_is_too_big_for_the_inside_is_cut_with_its_own_identification() {
     let mut house = House::met(|told| told.network.mtu = 576);
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
-    house.to_outside();
+    house.take_outside();
     house.arrive(&coming(FAR, OURS).id(99).udp(BACK, &data(1400)));
-    let frames: Vec<_> = house.to_inside().into_iter().map(|(_, _, frame)| frame).collect();
+    let frames: Vec<_> = house.take_inside().into_iter().map(|(_, _, frame)| frame).collect();
     assert_eq!(frames.len(), 3);
     let (id, _, body) = joined(&frames);
     assert_eq!((id, body), (99, come(FAR, A).udp(BACK, &data(1400))[34..].to_vec()));
@@ -103,7 +106,7 @@ fn nu_9_fragments_in_every_order_are_translated_both_ways() {
         for at in &order {
             assert_eq!(house.send(PORT_A, &fragments[*at]), Verdict::Relay, "{order:?}");
         }
-        let frames: Vec<_> = house.to_outside().into_iter().map(|(_, frame)| frame).collect();
+        let frames: Vec<_> = house.take_outside().into_iter().map(|(_, frame)| frame).collect();
         let (id, addresses, sent) = joined(&frames);
         assert_eq!(addresses[..4], OURS.octets());
         assert_eq!(sent, left(OURS, FAR).udp(OUT, &body)[34..], "{order:?}");
@@ -113,7 +116,7 @@ fn nu_9_fragments_in_every_order_are_translated_both_ways() {
         for at in &order {
             assert_eq!(house.arrive(&fragments[*at]), Verdict::Reply, "{order:?}");
         }
-        let frames: Vec<_> = house.to_inside().into_iter().map(|(_, _, frame)| frame).collect();
+        let frames: Vec<_> = house.take_inside().into_iter().map(|(_, _, frame)| frame).collect();
         let (id, addresses, come_in) = joined(&frames);
         assert_eq!((id, &addresses[4..]), (8, &A.octets()[..]));
         assert_eq!(come_in, come(FAR, A).udp(BACK, &body)[34..], "{order:?}");
@@ -131,7 +134,7 @@ fn fragments_of_two_containers_with_the_same_identification_are_kept_apart() {
         house.send(PORT_A, &a[at]);
         house.send(PORT_B, &b[at]);
     }
-    let frames: Vec<_> = house.to_outside().into_iter().map(|(_, frame)| frame).collect();
+    let frames: Vec<_> = house.take_outside().into_iter().map(|(_, frame)| frame).collect();
     let first = identification(&frames[0]);
     let (one, other): (Vec<_>, Vec<_>) = frames.into_iter().partition(|frame| identification(frame) == first);
     let ((_, _, one), (_, _, other)) = (joined(&one), joined(&other));
@@ -150,9 +153,32 @@ fn fragments_of_two_containers_with_the_same_identification_are_kept_apart() {
         house.send(PORT_A, &a[at]);
         house.send(PORT_B, &b[at]);
     }
-    let frames: Vec<_> = house.to_outside().into_iter().map(|(_, frame)| frame).collect();
+    let frames: Vec<_> = house.take_outside().into_iter().map(|(_, frame)| frame).collect();
     let ids: std::collections::BTreeSet<_> = frames.iter().map(|frame| identification(frame)).collect();
     assert_eq!((frames.len(), ids.len()), (2 * a.len(), 2));
+}
+
+#[test]
+fn nu_9_a_flood_of_lone_fragments_harms_only_its_own_sender() {
+    let mut house = House::met(|_| {});
+    house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
+    house.take_outside();
+    let flood = |house: &mut House| {
+        for id in 0..1000 {
+            house.arrive(&coming(OTHER, OURS).id(id).udp_fragments(BACK, &data(2000), 1000)[1]);
+            house.send(PORT_B, &leaving(B, FAR).id(id).udp_fragments(OUT, &data(2000), 1000)[1]);
+        }
+    };
+    for fragment in coming(FAR, OURS).id(8).udp_fragments(BACK, &data(2000), 1000).iter().rev() {
+        flood(&mut house);
+        assert_eq!(house.arrive(fragment), Verdict::Reply);
+    }
+    assert_eq!(house.take_inside().len(), 3);
+    for fragment in leaving(A, FAR).id(8).udp_fragments(OUT, &data(2000), 1000).iter().rev() {
+        flood(&mut house);
+        assert_eq!(house.send(PORT_A, fragment), Verdict::Relay);
+    }
+    assert_eq!(house.take_outside().len(), 3);
 }
 
 #[test]
@@ -162,7 +188,7 @@ fn a_fragment_that_is_too_big_is_cut_further() {
     for fragment in leaving(A, FAR).id(7).udp_fragments(OUT, &body, 1480) {
         house.send(PORT_A, &fragment);
     }
-    let frames: Vec<_> = house.to_outside().into_iter().map(|(_, frame)| frame).collect();
+    let frames: Vec<_> = house.take_outside().into_iter().map(|(_, frame)| frame).collect();
     assert_eq!(joined(&frames).2, left(OURS, FAR).udp(OUT, &body)[34..]);
 }
 

@@ -1,7 +1,7 @@
 //! Several poll threads, and what a packet of an established session costs.
 
 use tapswitch_network::{Forwarder, Hop, Share};
-use tapswitch_wire::{DropReason, Frame};
+use tapswitch_wire::DropReason;
 
 use super::frames::*;
 use super::*;
@@ -143,11 +143,10 @@ fn a_packet_of_an_established_session_allocates_nothing() {
     let counted = allocation_counter::measure(|| (0..100).for_each(|_| round()));
     assert_eq!(counted.count_total, 0);
     assert_eq!(ports.0, 101 * 7);
-    // And something is counted: a copy waits for a neighbour that is not known.
+    // Something can be counted: a copy waits for a neighbour that is not known.
     let unknown = leaving(A, Ipv4Addr::new(192, 0, 2, 77)).udp(OUT, b"question");
     let counted = allocation_counter::measure(|| {
         house.send(PORT_A, &unknown);
     });
     assert!(counted.count_total > 0);
-    assert!(Frame::parse(Meta::PLAIN, &mut unknown.clone()[..]).is_ok());
 }

@@ -189,7 +189,7 @@ impl House {
         self.network.uplink_rx(meta, &mut frame.to_vec(), self.now, journey, &mut self.wires)
     }
 
-    /// Lets time pass, polling whenever the network asks for it. The router answers ARP meanwhile.
+    /// Lets time pass, polling whenever the network asks for it.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.network.deadline().filter(|next| *next <= end) {
@@ -200,19 +200,19 @@ impl House {
         self.now = end;
     }
 
-    /// What came out inside since it was last asked for, of one kind of frame: packets, not ARP.
-    pub fn to_inside(&mut self) -> Vec<(PortId, Meta, Vec<u8>)> {
+    /// The packets that came out inside since this was last asked; ARP is left out.
+    pub fn take_inside(&mut self) -> Vec<(PortId, Meta, Vec<u8>)> {
         std::mem::take(&mut self.wires.inside).into_iter().filter(|(_, _, frame)| frame[12..14] == [8, 0]).collect()
     }
 
-    pub fn to_outside(&mut self) -> Vec<Sent> {
+    pub fn take_outside(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.wires.outside).into_iter().filter(|(_, frame)| frame[12..14] == [8, 0]).collect()
     }
 
     /// The one packet that came out inside, without its metadata.
     #[track_caller]
     pub fn one_inside(&mut self) -> (PortId, Vec<u8>) {
-        let mut all = self.to_inside();
+        let mut all = self.take_inside();
         let lines: Vec<_> = all.iter().map(|(port, meta, frame)| format!("{port}: {}", render(meta, frame))).collect();
         assert_eq!(all.len(), 1, "{lines:#?}");
         let (port, _, frame) = all.remove(0);
@@ -221,7 +221,7 @@ impl House {
 
     #[track_caller]
     pub fn one_outside(&mut self) -> Vec<u8> {
-        let mut all = self.to_outside();
+        let mut all = self.take_outside();
         let lines: Vec<_> = all.iter().map(|(meta, frame)| render(meta, frame)).collect();
         assert_eq!(all.len(), 1, "{lines:#?}");
         all.remove(0).1
@@ -229,8 +229,8 @@ impl House {
 
     #[track_caller]
     pub fn nothing_came(&mut self) {
-        let outside: Vec<_> = self.to_outside().iter().map(|(meta, frame)| render(meta, frame)).collect();
-        let inside: Vec<_> = self.to_inside().iter().map(|(_, meta, frame)| render(meta, frame)).collect();
+        let outside: Vec<_> = self.take_outside().iter().map(|(meta, frame)| render(meta, frame)).collect();
+        let inside: Vec<_> = self.take_inside().iter().map(|(_, meta, frame)| render(meta, frame)).collect();
         assert_eq!((outside, inside), (Vec::new(), Vec::new()));
     }
 

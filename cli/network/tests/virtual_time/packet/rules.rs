@@ -44,7 +44,7 @@ fn strangers_get_no_answer_but_a_pong() {
     assert_eq!(house.network.gateway_drops().get(DropReason::Filtered), 3);
     // Who was spoken to may answer from another port, by the default filter; another host may not.
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
-    house.to_outside();
+    house.take_outside();
     house.arrive(&coming(FAR, OURS).udp((999, 4000), b"answer"));
     assert_eq!(house.one_inside(), (PORT_A, come(FAR, A).udp((999, 4000), b"answer")));
     assert_eq!(house.arrive(&coming(OTHER, OURS).udp(BACK, b"answer")), drop(DropReason::Filtered));
@@ -97,10 +97,25 @@ fn nu_5_containers_reach_a_published_port_by_our_outside_address_and_see_outside
             assert_eq!(house.one_inside(), (port, expected), "to {src}");
         }
     }
-    assert!(house.to_outside().is_empty(), "nothing of it leaves");
+    assert!(house.take_outside().is_empty(), "nothing of it leaves");
     // A ping of our outside address is answered here.
     house.send(PORT_A, &leaving(A, OURS).ping(7700, b"you there"));
     assert_eq!(house.one_inside(), (PORT_A, come(OURS, A).ttl(64).pong(7700, b"you there")));
+}
+
+#[test]
+fn ni_4_errors_find_back_through_a_hairpin() {
+    let mut house = House::met(|_| {});
+    publish(&mut house, forward());
+    let sent = leaving(A, OURS).tcp((4000, 8080), SYN, &[], b"");
+    house.send(PORT_A, &sent);
+    let seen = house.one_inside().1;
+    house.send(PORT_B, &leaving(B, OURS).error((3, 3), 0, &seen, 8));
+    let (port, frame) = house.one_inside();
+    assert_eq!((port, icmp_type(&frame)), (PORT_A, Some((3, 3))));
+    assert_eq!(frame[26..34], [OURS.octets(), A.octets()].concat(), "B stays hidden");
+    assert_eq!(frame[54..70], sent[26..42], "as A sent it");
+    assert_eq!(house.sessions(), 1);
 }
 
 #[test]
@@ -118,12 +133,12 @@ fn lm_2_x_1_who_is_above_its_quota_is_told_so_and_nobody_else_is_harmed() {
     for port in 4000..4003 {
         assert_eq!(house.send(PORT_A, &leaving(A, FAR).udp((port, 53), b"question")), Verdict::Relay);
     }
-    house.to_outside();
+    house.take_outside();
     let frame = leaving(A, FAR).udp((4003, 53), b"question");
     for _ in 0..100 {
         assert_eq!(house.send(PORT_A, &frame), drop(DropReason::SessionLimit));
     }
-    let told = house.to_inside();
+    let told = house.take_inside();
     assert_eq!(told.len(), 50, "a hundred refusals, and fifty errors at once at most");
     assert!(told.iter().all(|(port, _, frame)| (*port, icmp_type(frame)) == (PORT_A, Some((3, 13)))));
     // What exists was not touched, and B has its own quota.
@@ -155,8 +170,8 @@ fn a_container_that_leaves_ends_its_sessions_and_its_forwards() {
     house.send(PORT_B, &leaving(B, FAR).udp((4001, 53), b"question"));
     house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question"));
     assert_eq!(house.sessions(), 3);
-    house.to_inside();
-    house.to_outside();
+    house.take_inside();
+    house.take_outside();
     house.network.remove_port(PORT_B, Some(B), house.now, &mut |_| {});
     assert_eq!(house.sessions(), 1);
     assert_eq!(house.arrive(&coming(FAR, OURS).udp((53, 4001), b"answer")), drop(DropReason::Filtered));
@@ -187,7 +202,10 @@ fn without_translation_addresses_stay_and_the_outside_must_be_asked_for() {
 fn other_routers_of_the_uplinks_lan_are_used_for_what_lies_behind_them() {
     let second = Ipv4Addr::new(192, 0, 2, 2);
     let mut house = House::met(|told| {
-        told.packet.routes = vec![("198.51.100.8/32".parse().expect("a net"), second)];
+        let route = |net: &str, hop| (net.parse().expect("a net"), hop);
+        let third = Ipv4Addr::new(192, 0, 2, 3);
+        told.packet.routes = vec![route("198.51.0.0/16", third), route("198.51.100.8/32", second)];
+        told.packet.routes.push(route("198.51.100.0/24", ROUTER));
     });
     house.arrive(&who_has(OURS, second));
     house.wires.outside.clear();

@@ -45,7 +45,7 @@ fn ip_12_the_mss_of_a_syn_is_lowered_to_what_both_sides_take_in_both_directions(
         let (meta, frame) = leaving(A, FAR).tcp_partial((4009, 80), SYN, &options(8960), b"");
         house.send_meta(PORT_A, meta, &frame);
         let expected = left(OURS, FAR).tcp_partial((4009, 80), SYN, &options(clamped), b"");
-        assert_eq!(house.to_outside(), [expected]);
+        assert_eq!(house.take_outside(), [expected]);
     }
 }
 
@@ -66,25 +66,25 @@ fn nu_11_a_super_frame_goes_through_whole_and_its_checksum_is_never_completed() 
     house.send(PORT_A, &leaving(A, FAR).tcp((4001, 80), SYN, &[], b""));
     house.arrive(&coming(FAR, OURS).tcp((80, 4001), SYN | ACK, &[], b""));
     house.send(PORT_A, &leaving(A, FAR).udp((4000, 53), b""));
-    house.to_outside();
-    house.to_inside();
+    house.take_outside();
+    house.take_inside();
     let data = vec![7; 62_000];
     // The second time by the fast way.
     for _ in 0..3 {
         let (meta, frame) = leaving(A, FAR).tcp_super((4001, 80), 1460, &data);
         house.send_meta(PORT_A, meta, &frame);
-        assert_eq!(house.to_outside(), [left(OURS, FAR).tcp_super((4001, 80), 1460, &data)]);
+        assert_eq!(house.take_outside(), [left(OURS, FAR).tcp_super((4001, 80), 1460, &data)]);
         let (meta, frame) = coming(FAR, OURS).tcp_super((80, 4001), 1460, &data);
         house.arrive_meta(meta, &frame);
         let (meta, frame) = come(FAR, A).tcp_super((80, 4001), 1460, &data);
-        assert_eq!(house.to_inside(), [(PORT_A, meta, frame)]);
+        assert_eq!(house.take_inside(), [(PORT_A, meta, frame)]);
         let (meta, frame) = leaving(A, FAR).udp_super((4000, 53), 1400, &data);
         house.send_meta(PORT_A, meta, &frame);
-        assert_eq!(house.to_outside(), [left(OURS, FAR).udp_super((4000, 53), 1400, &data)]);
+        assert_eq!(house.take_outside(), [left(OURS, FAR).udp_super((4000, 53), 1400, &data)]);
         let (meta, frame) = coming(FAR, OURS).udp_super((53, 4000), 1400, &data);
         house.arrive_meta(meta, &frame);
         let (meta, frame) = come(FAR, A).udp_super((53, 4000), 1400, &data);
-        assert_eq!(house.to_inside(), [(PORT_A, meta, frame)]);
+        assert_eq!(house.take_inside(), [(PORT_A, meta, frame)]);
     }
 }
 
@@ -94,11 +94,11 @@ fn nu_11_a_single_segment_with_a_partial_checksum_keeps_it_even_if_it_may_be_fra
     for flags in [SYN, ACK] {
         let (meta, frame) = leaving(A, FAR).tcp_partial((4001, 80), flags, &[], b"data");
         house.send_meta(PORT_A, meta, &frame);
-        assert_eq!(house.to_outside(), [left(OURS, FAR).tcp_partial((4001, 80), flags, &[], b"data")]);
+        assert_eq!(house.take_outside(), [left(OURS, FAR).tcp_partial((4001, 80), flags, &[], b"data")]);
     }
     let (meta, frame) = leaving(A, FAR).id(7).tcp_partial((4001, 80), ACK, &[], b"data");
     house.send_meta(PORT_A, meta, &frame);
-    let sent = house.to_outside();
+    let sent = house.take_outside();
     assert!(matches!(sent[..], [(Meta { checksum: ChecksumState::Partial { start: 34, offset: 16 }, gso: None }, _)]));
     let id = identification(&sent[0].1);
     assert_eq!(sent[0].1, left(OURS, FAR).id(id).tcp_partial((4001, 80), ACK, &[], b"data").1);
@@ -113,8 +113,8 @@ fn nu_6_addresses_in_the_payload_are_nobodys_business() {
     assert_eq!(house.one_outside(), left(OURS, FAR).udp((5060, 5060), sip));
     house.send(PORT_A, &leaving(A, FAR).tcp((4001, 21), SYN, &[], b""));
     house.arrive(&coming(FAR, OURS).tcp((21, 4001), SYN | ACK, &[], b""));
-    house.to_outside();
-    house.to_inside();
+    house.take_outside();
+    house.take_inside();
     house.send(PORT_A, &leaving(A, FAR).tcp((4001, 21), ACK, &[], ftp));
     assert_eq!(house.one_outside(), left(OURS, FAR).tcp((4001, 21), ACK, &[], ftp));
     assert_eq!(house.sessions(), 2);
