@@ -185,10 +185,7 @@ impl Conntrack {
         let mut rearm = false;
         if let (Some(segment), Some(tracker)) = (segment, &mut session.tracker) {
             // What lives longer than it hangs on the wheel is hung up again when its time there comes.
-            rearm = !matches!(
-                tracker.step(direction, segment),
-                Change::None | Change::Lifetime(Lifetime::Established)
-            );
+            rearm = !matches!(tracker.step(direction, segment), Change::None | Change::Lifetime(Lifetime::Established));
             // A reset prolongs nothing (RFC 7857 7.1), but what it shortens begins now.
             if segment.flags & RST != 0 && !rearm {
                 return false;

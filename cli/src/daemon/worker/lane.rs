@@ -135,8 +135,8 @@ fn run(shared: &Mutex<State>, engine: Engine) {
             }
         }
         let State { parts, listeners, .. } = &mut *state;
-        if reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, now }) {
-            pace.worked(now);
+        if let Some(bytes) = reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, now }) {
+            pace.worked(now, bytes);
         }
         MutexGuard::unlock_fair(state);
         outbox.send();

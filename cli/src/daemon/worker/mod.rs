@@ -151,8 +151,8 @@ impl Worker {
                 tracing::error!("a poll thread has ended by itself; the switch ends");
                 return;
             };
-            if events || frames || handed {
-                self.pace.worked(now);
+            if events || frames.is_some() || handed {
+                self.pace.worked(now, frames.unwrap_or(0));
             }
             for place in std::mem::take(&mut self.gone) {
                 self.remove_gone(place, now);

@@ -1,9 +1,10 @@
 //! When the loop waits and when it looks again at once.
 //!
 //! Waking up costs microseconds, which a request and its answer pay twice. A loop that looks again for a short while
-//! after the last frame saves them, at the price of a CPU for that while. On a machine where the containers need every
-//! CPU that is a bad bargain. So `adaptive` spins only where two CPUs are left to the containers, or if it is told for how
-//! long.
+//! after the last frame saves them, at the price of a CPU for that while. That is worth it where the ends wait for each
+//! other, and so leave a CPU idle. Where they send in bulk they do not wait, and need every CPU: then nothing spins. So
+//! `adaptive` spins unless much passes, and unless a thread of ours would take the last CPU from the containers; told for
+//! how long, it spins for so long.
 
 use std::time::Duration;
 
@@ -13,14 +14,20 @@ use crate::daemon::PollPolicy;
 
 /// How long `adaptive` looks again before it sleeps, where there is a CPU to spare.
 const SPIN: Duration = Duration::from_micros(50);
+/// What passes is bulk if it is more than this in one window: 2 Gbit/s.
+const WINDOW: Duration = Duration::from_millis(1);
+const BULK: usize = 256 << 10;
 /// With fewer CPUs than this, the containers need them all.
-const SPARE_CPUS: usize = 3;
+const SPARE_CPUS: usize = 2;
 
 /// The policy and what it needs to know.
 pub(super) struct Pace {
     policy: PollPolicy,
     spin: Duration,
     last_work: Instant,
+    /// When the present window began, and the bytes in it and in the one before.
+    window: Instant,
+    bytes: [usize; 2],
 }
 
 impl Pace {
@@ -33,7 +40,7 @@ impl Pace {
 
     fn with_cpus(policy: PollPolicy, spin: Option<Duration>, cpus: usize) -> Pace {
         let default = if cpus < SPARE_CPUS { Duration::ZERO } else { SPIN };
-        Pace { policy, spin: spin.unwrap_or(default), last_work: Instant::ZERO }
+        Pace { policy, spin: spin.unwrap_or(default), last_work: Instant::ZERO, window: Instant::ZERO, bytes: [0; 2] }
     }
 
     /// How long it looks again after the last frame; nothing if for ever.
@@ -45,16 +52,28 @@ impl Pace {
         }
     }
 
-    /// This turn found something to do.
-    pub(super) fn worked(&mut self, now: Instant) {
+    /// This turn found something to do: so many bytes of frames, beside other things.
+    pub(super) fn worked(&mut self, now: Instant, bytes: usize) {
         self.last_work = now;
+        let age = now - self.window;
+        if age >= WINDOW {
+            let before = if age < 2 * WINDOW { self.bytes[0] } else { 0 };
+            self.bytes = [0, before];
+            self.window = now;
+        }
+        self.bytes[0] += bytes;
+    }
+
+    /// Whether so much passes that the ends need the CPU more than a wake-up costs.
+    fn is_bulk(&self) -> bool {
+        self.bytes.iter().any(|bytes| *bytes > BULK)
     }
 
     /// How the next turn waits: `deadline` says when the next timer is due.
     pub(super) fn wait(&self, now: Instant, deadline: Option<Instant>) -> Wait {
         let spins = match self.policy {
             PollPolicy::Busy => true,
-            PollPolicy::Adaptive => now - self.last_work < self.spin,
+            PollPolicy::Adaptive => now - self.last_work < self.spin && !self.is_bulk(),
             PollPolicy::Sleep => false,
         };
         if spins { Wait::Spin } else { Wait::Block(deadline.map(|at| at - now)) }
@@ -92,7 +111,7 @@ mod tests {
 
     fn wait(policy: PollPolicy, spin: Option<u64>, cpus: usize, idle_micros: u64) -> Wait {
         let mut pace = Pace::with_cpus(policy, spin.map(Duration::from_micros), cpus);
-        pace.worked(NOW);
+        pace.worked(NOW, 100);
         let now = NOW + Duration::from_micros(idle_micros);
         pace.wait(now, Some(now + Duration::from_secs(1)))
     }
@@ -106,8 +125,26 @@ mod tests {
 
     #[test]
     fn adaptive_does_not_spin_where_containers_need_every_cpu_unless_told_to() {
-        assert_eq!(wait(PollPolicy::Adaptive, None, 2, 0), SECOND);
-        assert_eq!(wait(PollPolicy::Adaptive, Some(20), 2, 19), Wait::Spin);
+        assert_eq!(wait(PollPolicy::Adaptive, None, 2, 49), Wait::Spin);
+        assert_eq!(wait(PollPolicy::Adaptive, None, 1, 0), SECOND);
+        assert_eq!(wait(PollPolicy::Adaptive, Some(20), 1, 19), Wait::Spin);
+    }
+
+    #[test]
+    fn adaptive_does_not_spin_while_much_passes() {
+        let mut pace = Pace::with_cpus(PollPolicy::Adaptive, None, 8);
+        let at = |micros| NOW + Duration::from_micros(micros);
+        pace.worked(at(0), BULK);
+        assert_eq!(pace.wait(at(1), None), Wait::Spin);
+        pace.worked(at(2), 1);
+        assert_eq!(pace.wait(at(3), None), Wait::Block(None), "more than the bound within a millisecond");
+        pace.worked(at(1500), 100);
+        assert_eq!(pace.wait(at(1501), None), Wait::Block(None), "so it was a millisecond ago");
+        pace.worked(at(2600), 100);
+        assert_eq!(pace.wait(at(2601), None), Wait::Spin);
+        pace.worked(at(2700), 2 * BULK);
+        pace.worked(at(9000), 100);
+        assert_eq!(pace.wait(at(9001), None), Wait::Spin, "what is long ago does not count");
     }
 
     #[test]

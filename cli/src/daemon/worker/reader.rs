@@ -94,13 +94,16 @@ impl Reader {
         }
     }
 
-    /// Reads what this turn has, and gives it to `sink`. Says whether there was anything.
-    pub(super) fn serve(&mut self, sink: &mut impl Sink) -> bool {
-        let mut any = false;
+    /// Reads what this turn has, and gives it to `sink`. Returns how many bytes there were; `None` if there was nothing.
+    pub(super) fn serve(&mut self, sink: &mut impl Sink) -> Option<usize> {
+        let mut bytes = None;
         // Segments are held back only while more frames of the same port follow.
         let mut held: Option<Place> = None;
         while let Some((token, arrival)) = self.intake.take() {
-            any = true;
+            let seen = bytes.get_or_insert(0);
+            if let Arrival::Frame(_, frame) = &arrival {
+                *seen += frame.len();
+            }
             let Some(Some(Entry { place, coalesce })) = self.tokens.get(token.0).copied() else { continue };
             let joins = coalesce && matches!(arrival, Arrival::Frame(..));
             if let Some(before) = held.take_if(|before| !joins || *before != place) {
@@ -119,6 +122,6 @@ impl Reader {
         if let Some(place) = held {
             self.coalescer.flush(&mut |meta, frame| sink.frame(place, meta, frame));
         }
-        any
+        bytes
     }
 }
