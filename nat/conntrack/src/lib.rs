@@ -44,14 +44,14 @@
 //!
 //! **Order of locks**: control, then a shard of the index, then a session; never the other way. The fast way reads a
 //! shard and holds one session meanwhile. It takes the control lock only after both are released, and only for the few
-//! packets that change which timer a TCP session deserves: the end of a handshake, the second FIN, a RST that is
-//! believed, a SYN that begins anew. Two threads that both see the first packet of a flow make one session, since all
+//! packets that make a TCP session's timer shorter: the second FIN, a RST that is believed, a SYN that begins
+//! anew. Two threads that both see the first packet of a flow make one session, since all
 //! of `admit` is one step under the control lock.
 //!
 //! **No timer work per packet.** A packet writes into its session the second until which that lives, and that is all.
 //! Each session hangs on a wheel of seconds, where it was hung last; when that second has come, [`Conntrack::poll`]
 //! ends it or hangs it up again where its last packet meant. A session thus moves once in each idle time, however
-//! many packets it has. Only a change of the timer moves it at once, as it may be due earlier. A session whose second
+//! many packets it has. Only a timer that becomes shorter moves it at once. A session whose second
 //! has passed counts as gone, whether or not it was looked at yet.
 //!
 //! **Memory.** A session takes 128 bytes with its lock: two rewrites, which hold its tuples, counters, and for TCP 40

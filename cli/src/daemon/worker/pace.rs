@@ -2,12 +2,14 @@
 //!
 //! Waking up costs microseconds, which a request and its answer pay twice. A loop that looks again for a short while
 //! after the last frame saves them, at the price of a CPU for that while. That is worth it where the ends wait for each
-//! other, and so leave a CPU idle. Where they send in bulk they do not wait, and need every CPU: then nothing spins. So
-//! `adaptive` spins unless much passes, and unless a thread of ours would take the last CPU from the containers; told for
-//! how long, it spins for so long.
+//! other, and so leave a CPU idle. Where they send in bulk they do not wait, and need every CPU: then nothing spins. Nor does
+//! it where others want the CPU for something else, which shows in how often the kernel takes it from the thread. So
+//! `adaptive` spins unless much passes, unless CPUs are short, and unless a thread of ours would take the last one from the
+//! containers.
 
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use tapswitch_wire::Instant;
 
 use crate::daemon::PollPolicy;
@@ -15,8 +17,13 @@ use crate::daemon::PollPolicy;
 /// How long `adaptive` looks again before it sleeps, where there is a CPU to spare.
 const SPIN: Duration = Duration::from_micros(50);
 /// What passes is bulk if it is more than this in one window: 2 Gbit/s.
-const WINDOW: Duration = Duration::from_millis(1);
-const BULK: usize = 256 << 10;
+const WINDOW: Duration = Duration::from_millis(10);
+const BULK: usize = 5 << 19;
+/// A thread that had to give up its CPU more often than this in one window shares it with others who compute. Two ends
+/// that only answer each other do so a tenth as often.
+const CROWD: u64 = 30;
+/// For so long nothing spins then.
+const CROWDED: Duration = Duration::from_millis(100);
 /// With fewer CPUs than this, the containers need them all.
 const SPARE_CPUS: usize = 2;
 
@@ -25,6 +32,11 @@ pub(super) struct Pace {
     policy: PollPolicy,
     spin: Duration,
     last_work: Instant,
+    /// How often this thread was made to give up its CPU since it began, as it is asked and as it was last said.
+    preemptions: fn() -> u64,
+    preempted: u64,
+    /// Others want this CPU: nothing spins before.
+    crowded_until: Instant,
     /// When the present window began, and the bytes in it and in the one before.
     window: Instant,
     bytes: [usize; 2],
@@ -40,7 +52,16 @@ impl Pace {
 
     fn with_cpus(policy: PollPolicy, spin: Option<Duration>, cpus: usize) -> Pace {
         let default = if cpus < SPARE_CPUS { Duration::ZERO } else { SPIN };
-        Pace { policy, spin: spin.unwrap_or(default), last_work: Instant::ZERO, window: Instant::ZERO, bytes: [0; 2] }
+        Pace {
+            policy,
+            spin: spin.unwrap_or(default),
+            last_work: Instant::ZERO,
+            preemptions,
+            preempted: 0,
+            crowded_until: Instant::ZERO,
+            window: Instant::ZERO,
+            bytes: [0; 2],
+        }
     }
 
     /// How long it looks again after the last frame; nothing if for ever.
@@ -60,8 +81,18 @@ impl Pace {
             let before = if age < 2 * WINDOW { self.bytes[0] } else { 0 };
             self.bytes = [0, before];
             self.window = now;
+            self.look_around(age, now);
         }
         self.bytes[0] += bytes;
+    }
+
+    /// Once a window: was the CPU taken from this thread so often that others need it more?
+    fn look_around(&mut self, age: Duration, now: Instant) {
+        let preempted = (self.preemptions)();
+        if preempted.saturating_sub(self.preempted) > CROWD && age < 2 * WINDOW {
+            self.crowded_until = now + CROWDED;
+        }
+        self.preempted = preempted;
     }
 
     /// Whether so much passes that the ends need the CPU more than a wake-up costs.
@@ -73,11 +104,17 @@ impl Pace {
     pub(super) fn wait(&self, now: Instant, deadline: Option<Instant>) -> Wait {
         let spins = match self.policy {
             PollPolicy::Busy => true,
-            PollPolicy::Adaptive => now - self.last_work < self.spin && !self.is_bulk(),
+            PollPolicy::Adaptive => now - self.last_work < self.spin && now >= self.crowded_until && !self.is_bulk(),
             PollPolicy::Sleep => false,
         };
         if spins { Wait::Spin } else { Wait::Block(deadline.map(|at| at - now)) }
     }
+}
+
+/// How often the kernel took the CPU from this thread for another one.
+fn preemptions() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |usage| u64::try_from(usage.involuntary_context_switches()).unwrap_or(0))
 }
 
 /// How a turn waits.
@@ -131,20 +168,38 @@ mod tests {
     }
 
     #[test]
+    fn adaptive_does_not_spin_where_the_cpu_is_often_taken_away() {
+        let mut pace = Pace::with_cpus(PollPolicy::Adaptive, None, 8);
+        let at = |millis| NOW + Duration::from_millis(millis);
+        let mut turn = |millis, preempted: fn() -> u64| {
+            pace.preemptions = preempted;
+            pace.worked(at(millis), 100);
+            pace.wait(at(millis), None)
+        };
+        assert_eq!(turn(0, || 0), Wait::Spin);
+        assert_eq!(turn(10, || CROWD), Wait::Spin);
+        assert_eq!(turn(15, || 9 * CROWD), Wait::Spin, "it is asked once a window");
+        assert_eq!(turn(20, || 2 * CROWD + 1), Wait::Block(None));
+        assert_eq!(turn(119, || 2 * CROWD + 2), Wait::Block(None));
+        assert_eq!(turn(129, || 2 * CROWD + 3), Wait::Spin, "a tenth of a second later");
+        assert_eq!(turn(400, || 9 * CROWD), Wait::Spin, "over a long time it says nothing");
+    }
+
+    #[test]
     fn adaptive_does_not_spin_while_much_passes() {
         let mut pace = Pace::with_cpus(PollPolicy::Adaptive, None, 8);
         let at = |micros| NOW + Duration::from_micros(micros);
         pace.worked(at(0), BULK);
         assert_eq!(pace.wait(at(1), None), Wait::Spin);
         pace.worked(at(2), 1);
-        assert_eq!(pace.wait(at(3), None), Wait::Block(None), "more than the bound within a millisecond");
-        pace.worked(at(1500), 100);
-        assert_eq!(pace.wait(at(1501), None), Wait::Block(None), "so it was a millisecond ago");
-        pace.worked(at(2600), 100);
-        assert_eq!(pace.wait(at(2601), None), Wait::Spin);
-        pace.worked(at(2700), 2 * BULK);
-        pace.worked(at(9000), 100);
-        assert_eq!(pace.wait(at(9001), None), Wait::Spin, "what is long ago does not count");
+        assert_eq!(pace.wait(at(3), None), Wait::Block(None), "more than the bound within a window");
+        pace.worked(at(15_000), 100);
+        assert_eq!(pace.wait(at(15_001), None), Wait::Block(None), "so it was a window ago");
+        pace.worked(at(26_000), 100);
+        assert_eq!(pace.wait(at(26_001), None), Wait::Spin);
+        pace.worked(at(27_000), 2 * BULK);
+        pace.worked(at(90_000), 100);
+        assert_eq!(pace.wait(at(90_001), None), Wait::Spin, "what is long ago does not count");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn at_15_a_hairpin_gets_nobody_anothers_packets() {
 }
 
 #[test]
-fn at_10_echoes_and_datagrams_of_one_number_are_not_confused() {
+fn ni_1_echoes_and_datagrams_of_one_number_are_not_confused() {
     let world = World::new(Config { ports: PortChoice::Preserve, ..config() });
     assert_eq!(world.mapped(outbound(UDP, (2, 4000), (1, 53))).port, 4000);
     assert_eq!(world.mapped(outbound(TCP, (3, 4000), (1, 53))).port, 4000);

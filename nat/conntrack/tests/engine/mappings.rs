@@ -86,7 +86,7 @@ fn a_preserved_port_is_the_inside_one_for_the_first_who_asks() {
 }
 
 #[test]
-fn x_2_exhausted_ports_are_refused_and_nothing_degrades() {
+fn x2_exhausted_ports_are_refused_and_nothing_degrades() {
     let world = World::new(Config { port_range: 50_000..=50_007, ..config() });
     let mut mapped = HashMap::new();
     // Even ports only: when the even outside ones are gone, odd ones are taken rather than none.

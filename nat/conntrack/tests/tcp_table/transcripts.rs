@@ -303,7 +303,7 @@ fn nt_6_only_a_rst_that_the_receiver_would_believe_counts() {
 }
 
 #[test]
-fn x_4_a_rst_that_both_sides_outlive_is_taken_back() {
+fn x4_a_rst_that_both_sides_outlive_is_taken_back() {
     let tracker = after_handshake(&[
         (O, RST, 101, 0, 0, RESET),
         // The other side had this on the way.
