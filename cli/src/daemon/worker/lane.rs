@@ -117,6 +117,7 @@ fn run(shared: &Mutex<State>, engine: Engine) {
             return;
         }
         now = clock.now();
+        pace.begins(wait, now);
         let mut state = shared.lock();
         state.turns += 1;
         state.sleeps += u64::from(matches!(wait, Wait::Block(_)));

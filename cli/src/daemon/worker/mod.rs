@@ -141,6 +141,7 @@ impl Worker {
             self.turn_count += 1;
             self.sleeps += u64::from(matches!(wait, Wait::Block(_)));
             now = self.clock.now();
+            self.pace.begins(wait, now);
             if self.carry_out(now) == Run::Stop {
                 break;
             }

@@ -3,13 +3,11 @@
 //! Waking up costs microseconds, which a request and its answer pay twice. A loop that looks again for a short while
 //! after the last frame saves them, at the price of a CPU for that while. That is worth it where the ends wait for each
 //! other, and so leave a CPU idle. Where they send in bulk they do not wait, and need every CPU: then nothing spins. Nor does
-//! it where others want the CPU for something else, which shows in how often the kernel takes it from the thread. So
-//! `adaptive` spins unless much passes, unless CPUs are short, and unless a thread of ours would take the last one from the
-//! containers.
+//! it where others compute, which shows when the thread was kept from its CPU while it only looked again. So `adaptive` spins
+//! unless much passes, unless CPUs are short, and unless a thread of ours would take the last one from the containers.
 
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
 use tapswitch_wire::Instant;
 
 use crate::daemon::PollPolicy;
@@ -17,11 +15,11 @@ use crate::daemon::PollPolicy;
 /// How long `adaptive` looks again before it sleeps, where there is a CPU to spare.
 const SPIN: Duration = Duration::from_micros(50);
 /// What passes is bulk if it is more than this in one window: 2 Gbit/s.
-const WINDOW: Duration = Duration::from_millis(10);
-const BULK: usize = 5 << 19;
-/// A thread that had to give up its CPU more often than this in one window shares it with others who compute. Two ends
-/// that only answer each other do so a tenth as often.
-const CROWD: u64 = 30;
+const WINDOW: Duration = Duration::from_millis(1);
+const BULK: usize = 256 << 10;
+/// A turn that does not wait takes microseconds, and a few hundred with a full budget of frames. When it took longer than
+/// this, the thread was kept from its CPU.
+const PREEMPTED: Duration = Duration::from_millis(1);
 /// For so long nothing spins then.
 const CROWDED: Duration = Duration::from_millis(100);
 /// With fewer CPUs than this, the containers need them all.
@@ -32,9 +30,8 @@ pub(super) struct Pace {
     policy: PollPolicy,
     spin: Duration,
     last_work: Instant,
-    /// How often this thread was made to give up its CPU since it began, as it is asked and as it was last said.
-    preemptions: fn() -> u64,
-    preempted: u64,
+    /// When the last turn began.
+    turn: Instant,
     /// Others want this CPU: nothing spins before.
     crowded_until: Instant,
     /// When the present window began, and the bytes in it and in the one before.
@@ -56,8 +53,7 @@ impl Pace {
             policy,
             spin: spin.unwrap_or(default),
             last_work: Instant::ZERO,
-            preemptions,
-            preempted: 0,
+            turn: Instant::ZERO,
             crowded_until: Instant::ZERO,
             window: Instant::ZERO,
             bytes: [0; 2],
@@ -73,6 +69,15 @@ impl Pace {
         }
     }
 
+    /// A turn begins, after so much waiting. If the last one took long although it only looked again, somebody else had the
+    /// CPU meanwhile, for a whole time slice: others need it more.
+    pub(super) fn begins(&mut self, waited: Wait, now: Instant) {
+        if waited == Wait::Spin && now - self.turn > PREEMPTED {
+            self.crowded_until = now + CROWDED;
+        }
+        self.turn = now;
+    }
+
     /// This turn found something to do: so many bytes of frames, beside other things.
     pub(super) fn worked(&mut self, now: Instant, bytes: usize) {
         self.last_work = now;
@@ -81,18 +86,8 @@ impl Pace {
             let before = if age < 2 * WINDOW { self.bytes[0] } else { 0 };
             self.bytes = [0, before];
             self.window = now;
-            self.look_around(age, now);
         }
         self.bytes[0] += bytes;
-    }
-
-    /// Once a window: was the CPU taken from this thread so often that others need it more?
-    fn look_around(&mut self, age: Duration, now: Instant) {
-        let preempted = (self.preemptions)();
-        if preempted.saturating_sub(self.preempted) > CROWD && age < 2 * WINDOW {
-            self.crowded_until = now + CROWDED;
-        }
-        self.preempted = preempted;
     }
 
     /// Whether so much passes that the ends need the CPU more than a wake-up costs.
@@ -109,12 +104,6 @@ impl Pace {
         };
         if spins { Wait::Spin } else { Wait::Block(deadline.map(|at| at - now)) }
     }
-}
-
-/// How often the kernel took the CPU from this thread for another one.
-fn preemptions() -> u64 {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD);
-    usage.map_or(0, |usage| u64::try_from(usage.involuntary_context_switches()).unwrap_or(0))
 }
 
 /// How a turn waits.
@@ -168,21 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn adaptive_does_not_spin_where_the_cpu_is_often_taken_away() {
+    fn adaptive_does_not_spin_where_others_took_the_cpu_while_it_looked() {
         let mut pace = Pace::with_cpus(PollPolicy::Adaptive, None, 8);
-        let at = |millis| NOW + Duration::from_millis(millis);
-        let mut turn = |millis, preempted: fn() -> u64| {
-            pace.preemptions = preempted;
-            pace.worked(at(millis), 100);
-            pace.wait(at(millis), None)
+        let at = |micros| NOW + Duration::from_micros(micros);
+        let mut turn = |waited, micros| {
+            pace.begins(waited, at(micros));
+            pace.worked(at(micros), 100);
+            pace.wait(at(micros), None)
         };
-        assert_eq!(turn(0, || 0), Wait::Spin);
-        assert_eq!(turn(10, || CROWD), Wait::Spin);
-        assert_eq!(turn(15, || 9 * CROWD), Wait::Spin, "it is asked once a window");
-        assert_eq!(turn(20, || 2 * CROWD + 1), Wait::Block(None));
-        assert_eq!(turn(119, || 2 * CROWD + 2), Wait::Block(None));
-        assert_eq!(turn(129, || 2 * CROWD + 3), Wait::Spin, "a tenth of a second later");
-        assert_eq!(turn(400, || 9 * CROWD), Wait::Spin, "over a long time it says nothing");
+        assert_eq!(turn(Wait::Block(None), 0), Wait::Spin);
+        assert_eq!(turn(Wait::Spin, 900), Wait::Spin, "the frames before may have taken so long");
+        assert_eq!(turn(Wait::Spin, 1901), Wait::Block(None), "to look again does not take a millisecond");
+        assert_eq!(turn(Wait::Block(None), 101_900), Wait::Block(None));
+        assert_eq!(turn(Wait::Block(None), 101_901), Wait::Spin, "a tenth of a second later");
+        assert_eq!(turn(Wait::Block(None), 400_000), Wait::Spin, "a long sleep says nothing");
     }
 
     #[test]
@@ -192,14 +180,14 @@ mod tests {
         pace.worked(at(0), BULK);
         assert_eq!(pace.wait(at(1), None), Wait::Spin);
         pace.worked(at(2), 1);
-        assert_eq!(pace.wait(at(3), None), Wait::Block(None), "more than the bound within a window");
-        pace.worked(at(15_000), 100);
-        assert_eq!(pace.wait(at(15_001), None), Wait::Block(None), "so it was a window ago");
-        pace.worked(at(26_000), 100);
-        assert_eq!(pace.wait(at(26_001), None), Wait::Spin);
-        pace.worked(at(27_000), 2 * BULK);
-        pace.worked(at(90_000), 100);
-        assert_eq!(pace.wait(at(90_001), None), Wait::Spin, "what is long ago does not count");
+        assert_eq!(pace.wait(at(3), None), Wait::Block(None), "more than the bound within a millisecond");
+        pace.worked(at(1500), 100);
+        assert_eq!(pace.wait(at(1501), None), Wait::Block(None), "so it was a millisecond ago");
+        pace.worked(at(2600), 100);
+        assert_eq!(pace.wait(at(2601), None), Wait::Spin);
+        pace.worked(at(2700), 2 * BULK);
+        pace.worked(at(9000), 100);
+        assert_eq!(pace.wait(at(9001), None), Wait::Spin, "what is long ago does not count");
     }
 
     #[test]
