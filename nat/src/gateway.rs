@@ -80,7 +80,7 @@ pub enum Outcome {
     Uplink,
     /// From the uplink, and the translator's to judge. The IP header is checked, the TTL is as it came.
     Inbound,
-    /// To be passed to the gateway of this network. The TTL is decremented, and it fits the MTU there.
+    /// To be passed to the gateway of this network. The TTL is decremented, and it fits the MTU there, or may be fragmented.
     Peer(usize),
     /// It goes no further.
     Drop(DropReason),

@@ -108,8 +108,7 @@ impl Gateway {
         if packet_len(frame) <= usize::from(mtu) {
             return Ok(());
         }
-        let dont_fragment = frame.packet().get(6).is_some_and(|flags| flags & 0x40 != 0);
-        Err(match dont_fragment {
+        Err(match has_df(frame) {
             true => self.refuse(frame, IcmpError::FragmentationNeeded { mtu }, DropReason::AboveMtu, turn),
             false => DropReason::AboveMtu,
         })
@@ -128,7 +127,10 @@ impl Gateway {
             turn.journey
                 .note(|| Step::decided(Stage::Route, format!("{dst} is on another network that may be reached")));
             self.check_ttl(frame, turn)?;
-            self.check_mtu(frame, peer.mtu, turn)?;
+            // What may be fragmented is, over there.
+            if has_df(frame) {
+                self.check_mtu(frame, peer.mtu, turn)?;
+            }
             self.pass_on(frame, turn);
             return Ok(Outcome::Peer(peer.network));
         }
@@ -153,6 +155,11 @@ impl Gateway {
         let left = frame.decrement_ttl();
         turn.journey.note(|| Step::changed(Stage::Gateway, format!("TTL {} -> {left}", u16::from(left) + 1)));
     }
+}
+
+/// Whether a packet must not be fragmented.
+fn has_df(frame: &Frame<'_>) -> bool {
+    frame.packet().get(6).is_some_and(|flags| flags & 0x40 != 0)
 }
 
 /// Checksum and options of a header whose lengths the parser found right, and whether the rest of the checksum may be

@@ -1,6 +1,6 @@
 //! What a network takes from the host.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
@@ -11,6 +11,8 @@ use super::DNS_PORT;
 pub struct Host {
     /// The subnets of the host's interfaces.
     pub subnets: Vec<Ipv4Net>,
+    /// The addresses of the host's interfaces.
+    pub addresses: Vec<Ipv4Addr>,
     /// The first name server of its `/etc/resolv.conf`.
     pub resolver: Option<SocketAddr>,
     /// What tells this host and user from others on the same LAN, and stays the same; see [`super::PacketPlan::mac`].
@@ -20,21 +22,23 @@ pub struct Host {
 impl Host {
     /// Looks at the interfaces and the resolver configuration of this host. What cannot be read counts as absent.
     pub fn read() -> Host {
-        let subnets = nix::ifaddrs::getifaddrs()
+        let interfaces: Vec<Ipv4Net> = nix::ifaddrs::getifaddrs()
             .map(|all| all.filter_map(|interface| interface_subnet(&interface)).collect())
             .unwrap_or_default();
+        let subnets = interfaces.iter().map(|net| net.trunc()).collect();
+        let addresses = interfaces.iter().map(|net| net.addr()).collect();
         let resolver = std::fs::read_to_string("/etc/resolv.conf").ok().and_then(|text| first_nameserver(&text));
         let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
         let name = nix::unistd::gethostname().unwrap_or_default();
         let identity = format!("{} {} {}", machine.trim(), name.to_string_lossy(), nix::unistd::geteuid());
-        Host { subnets, resolver, identity }
+        Host { subnets, addresses, resolver, identity }
     }
 }
 
 fn interface_subnet(interface: &nix::ifaddrs::InterfaceAddress) -> Option<Ipv4Net> {
     let address = interface.address.as_ref()?.as_sockaddr_in()?.ip();
     let mask = interface.netmask.as_ref()?.as_sockaddr_in()?.ip();
-    Ipv4Net::with_netmask(address, mask).ok().map(|net| net.trunc())
+    Ipv4Net::with_netmask(address, mask).ok()
 }
 
 /// The first `nameserver` line with an address that can be used without naming an interface.

@@ -213,7 +213,16 @@ impl UplinkConfig {
             }
             None => UplinkAddress::Dhcp,
             Some(ip) if ip.value == "dhcp" => UplinkAddress::Dhcp,
-            Some(ip) => UplinkAddress::Static(address(ip)?),
+            Some(ip) => {
+                let address = address(ip)?;
+                if host.addresses.contains(&address.addr()) {
+                    return Err(ip.wrong(format!(
+                        "uplink_ip {} is this host's own address, which would be cut off; write one that is free",
+                        address.addr()
+                    )));
+                }
+                UplinkAddress::Static(address)
+            }
         };
         let gateway = self.gateway.as_ref().map(|text| gateway(text, address)).transpose()?;
         let mac = match (&self.mac, address) {

@@ -355,9 +355,9 @@ impl Conntrack {
         self.control.lock().unpublish(self, forward, now)
     }
 
-    /// A free outside port for a forward, of so many in a row; from 49152 on if possible.
-    pub fn free_ports(&self, protocol: Protocol, count: u16) -> Option<u16> {
-        self.control.lock().free_ports(protocol, count)
+    /// A free outside port for a forward, which does not rest, of so many in a row; from 49152 on if possible.
+    pub fn free_ports(&self, protocol: Protocol, count: u16, now: Instant) -> Option<u16> {
+        self.control.lock().free_ports(protocol, count, now)
     }
 
     /// The port forwards.
@@ -373,6 +373,7 @@ impl Conntrack {
             control.unpublish(self, forward, now);
         });
         self.end_where(&mut control, now, |session| session.owner & !INBOUND == owner);
+        control.pool.disown(owner);
     }
 
     /// Sets or takes away our outside address. If it changes, all sessions end.

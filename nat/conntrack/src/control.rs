@@ -60,7 +60,7 @@ pub(crate) struct Control {
     pub(crate) mappings: Mappings,
     pub(crate) quotas: Quotas,
     pub(crate) wheel: Wheel,
-    pool: Pool,
+    pub(crate) pool: Pool,
     /// Places that are free again, and the first that never was used.
     free: Vec<u32>,
     fresh: u32,
@@ -189,8 +189,8 @@ impl Control {
         true
     }
 
-    pub(crate) fn free_ports(&self, protocol: Protocol, count: u16) -> Option<u16> {
-        let fits = |first: &u16| (0..count).all(|at| !self.pool.is_used(protocol, first.saturating_add(at)));
+    pub(crate) fn free_ports(&self, protocol: Protocol, count: u16, now: Instant) -> Option<u16> {
+        let fits = |first: &u16| (0..count).all(|at| self.pool.is_rested(protocol, first.saturating_add(at), now));
         let last = 65_535 - count.saturating_sub(1);
         (49_152..=last).find(fits).or_else(|| (1024..=last).find(fits))
     }
@@ -205,7 +205,9 @@ impl Control {
 
     fn plan_outbound(&mut self, config: &Config, tuple: Tuple, owner: u32, now: Instant) -> Result<Plan, Refusal> {
         let (inside, outside) = (Realm::Inside, Realm::Outside);
-        if !config.translate || config.untranslated.iter().any(|net| net.contains(&tuple.dst.ip)) {
+        let is_untranslated = || config.untranslated.iter().any(|net| net.contains(&tuple.dst.ip));
+        // Our own address is ours, whatever it lies in.
+        if !config.translate || (Some(tuple.dst.ip) != self.outside && is_untranslated()) {
             let reason = Reason::Routed;
             let reply = tuple.reversed();
             let realms = [inside, outside];

@@ -17,6 +17,9 @@ const UPPER: u16 = 32_768;
 /// Random ports that are tried before the pool is walked from one of them on.
 const TRIES: usize = 16;
 
+/// No owner has this number.
+const NOBODY: u32 = u32::MAX;
+
 /// A freed port: who had it, and until when it rests.
 #[derive(Clone, Copy)]
 struct Resting {
@@ -91,8 +94,19 @@ impl Pool {
         Pool { ports: [ports(), ports(), ports()], range, secret, drawn: 0 }
     }
 
-    pub(crate) fn is_used(&self, protocol: Protocol, port: u16) -> bool {
-        self.ports[protocol as usize].is_used(port)
+    /// Whether a port is neither in use nor resting.
+    pub(crate) fn is_rested(&self, protocol: Protocol, port: u16, now: Instant) -> bool {
+        let ports = &self.ports[protocol as usize];
+        !ports.is_used(port) && ports.resting.get(&port).is_none_or(|resting| resting.until <= now)
+    }
+
+    /// An owner is no more, and its number may be another's soon: what rests of it rests for everybody.
+    pub(crate) fn disown(&mut self, owner: u32) {
+        for resting in self.ports.iter_mut().flat_map(|ports| ports.resting.values_mut()) {
+            if resting.owner == owner {
+                resting.owner = NOBODY;
+            }
+        }
     }
 
     /// Takes a port that must be this one.

@@ -43,7 +43,8 @@ impl Rewrite {
     /// The rewrite that makes packets from `old.0` to `old.1` packets from `new.0` to `new.1`.
     pub fn new(old: (Endpoint, Endpoint), new: (Endpoint, Endpoint)) -> Rewrite {
         let change = |old: u16, new: u16| checksum::add(!old, new);
-        let address = |old: Endpoint, new: Endpoint| change(checksum::sum(&old.ip.octets()), checksum::sum(&new.ip.octets()));
+        let address =
+            |old: Endpoint, new: Endpoint| change(checksum::sum(&old.ip.octets()), checksum::sum(&new.ip.octets()));
         Rewrite {
             src: new.0,
             dst: new.1,

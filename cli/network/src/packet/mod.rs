@@ -75,6 +75,8 @@ pub struct PacketView {
     pub router: Option<Ipv4Addr>,
     /// Our MAC address there.
     pub mac: Option<Mac>,
+    /// The MTU there.
+    pub mtu: u16,
     /// Sessions and mappings.
     pub sessions: usize,
     /// Mappings.
@@ -119,6 +121,7 @@ pub(crate) struct Packet {
     told: PacketUplink,
     /// Of the uplink, and of the LAN.
     mtu: u16,
+    device_mtu: u16,
     inside_mtu: u16,
     conntrack: Arc<Conntrack>,
     device: Option<Device>,
@@ -170,6 +173,7 @@ impl Packet {
             conntrack: Arc::new(Conntrack::new(told.nat.clone(), secret)),
             told,
             mtu,
+            device_mtu: mtu,
             inside_mtu: inside.mtu,
             device: None,
             outside: None,
@@ -198,7 +202,8 @@ impl Packet {
         self.device = Some(Device { mac, peer });
         // Another device may have another MAC address and another MTU, though ours stays the same.
         self.address = None;
-        self.set_mtu(self.told.mtu.unwrap_or(mtu));
+        self.device_mtu = self.told.mtu.unwrap_or(mtu);
+        self.set_mtu(self.device_mtu);
         match self.told.addressing {
             Addressing::Static { address, router } => {
                 // If it overlaps, the state says so.
@@ -245,7 +250,8 @@ impl Packet {
             return Err(Overlap);
         }
         self.router = router;
-        if self.address == Some(address) {
+        let is_same = self.outside.as_ref().is_some_and(|outside| outside.config().mtu == self.mtu);
+        if self.address == Some(address) && is_same {
             return Ok(());
         }
         // What was decided of a datagram holds the address that is ours no more.
@@ -293,9 +299,7 @@ impl Packet {
         match event {
             Some(Event::Bound(lease) | Event::Renewed(lease)) => {
                 let Lease { address, router, mtu, .. } = lease;
-                if let Some(mtu) = mtu {
-                    self.set_mtu(self.mtu.min(mtu));
-                }
+                self.set_mtu(mtu.map_or(self.device_mtu, |mtu| mtu.min(self.device_mtu)));
                 if let (Err(Overlap), Some(client)) = (self.bind(address, router, now), &mut self.client) {
                     client.decline(now, &mut Wire { ports, drops: &mut self.drops });
                 }
@@ -412,6 +416,7 @@ impl Packet {
             address: self.address,
             router: self.router,
             mac: self.device.map(|device| device.mac),
+            mtu: self.mtu,
             sessions: self.conntrack.len(),
             mappings: self.conntrack.mappings(),
         }
@@ -443,7 +448,10 @@ impl Packet {
 }
 
 fn is_for_dhcp_client(frame: &Frame<'_>) -> bool {
-    frame.parsed().l4 == L4::Udp && frame.dst_port() == DHCP_CLIENT && frame.src_port() == DHCP_CLIENT - 1
+    frame.parsed().vlan.is_none()
+        && frame.parsed().l4 == L4::Udp
+        && frame.dst_port() == DHCP_CLIENT
+        && frame.src_port() == DHCP_CLIENT - 1
 }
 
 /// The protocol address of an ARP packet's sender.

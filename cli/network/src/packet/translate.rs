@@ -74,6 +74,11 @@ impl Packet {
             self.refuse(realm, frame, IcmpError::AdminProhibited, inside);
             return Err(reason);
         }
+        // Without translation the translator does not know our address.
+        let own = self.address.map(|address| IpAddr::V4(address.addr()));
+        if !self.told.nat.translate && frame.dst_ip() == own {
+            return self.own(realm, frame, inside, journey).map(|()| None);
+        }
         match self.conntrack.admit(realm, frame, port.0, now) {
             Ok(way) => {
                 journey.note(|| match way.is_new {
@@ -192,7 +197,8 @@ impl Packet {
         }
         // Who shares an address must not share identifications (RFC 6864 5.3.1). That of an atomic packet says nothing.
         let is_atomic = !may_fragment && frame.parsed().fragment.is_none();
-        if !is_atomic && decided.egress == Realm::Outside {
+        let is_shared = decided.egress == Realm::Outside || decided.rewrite.src().ip != old_src;
+        if !is_atomic && is_shared {
             let (src, protocol) = (decided.rewrite.src().ip, frame.parsed().protocol);
             frame.set_ip_id(decided.id.unwrap_or_else(|| self.ids.next(src, dst, protocol)));
         }
@@ -309,7 +315,8 @@ impl Packet {
                 return Err(reason);
             }
         };
-        let id = (way.egress == Realm::Outside).then(|| self.id_for(&way, key));
+        let is_shared = way.egress == Realm::Outside || way.rewrite.src().ip != key.src;
+        let id = is_shared.then(|| self.id_for(&way, key));
         let decided = Decided { rewrite: way.rewrite, egress: way.egress, id };
         let passed = self.pass_on(realm, frame, &decided, None, inside, journey);
         if let Err(reason) = passed {

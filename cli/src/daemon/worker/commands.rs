@@ -59,9 +59,7 @@ impl Worker {
             Command::Leases(network, reply) => {
                 let _ = reply.send(self.listing(network, |lan| views::leases(lan, now)));
             }
-            Command::Flows(filter, reply) => {
-                let _ = reply.send(self.flows(&filter, now));
-            }
+            Command::Flows(filter, reply) => self.flows(filter, reply, now),
             Command::Flush(filter, reply) => {
                 let _ = reply.send(self.flush(&filter, now));
             }

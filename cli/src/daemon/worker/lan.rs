@@ -149,6 +149,11 @@ impl Lan {
         self.network.uplink_rx(meta, frame, now, &mut Unheard, &mut self.taps.at(now));
     }
 
+    /// The names of the ports.
+    pub(super) fn names(&self) -> &HashMap<PortId, String> {
+        &self.names
+    }
+
     /// Names the port by which a LAN is joined.
     pub(super) fn name_port(&mut self, port: PortId, name: Option<String>) {
         match name {

@@ -186,7 +186,11 @@ pub(super) fn view(lan: &Lan) -> Option<UplinkView> {
         ip: known.as_ref().and_then(|known| known.address).or(packet.and_then(|packet| packet.static_address())),
         gateway: known.as_ref().and_then(|known| known.router).or(packet.and_then(|packet| packet.gateway)),
         mac: known.as_ref().and_then(|known| known.mac).or(packet.map(|packet| packet.mac)),
-        mtu: packet.and_then(|packet| packet.mtu).or(lan.uplink.as_ref().map(|uplink| uplink.about.mtu)),
+        mtu: match (&lan.uplink, &known) {
+            (Some(_), Some(known)) => Some(known.mtu),
+            (Some(uplink), None) => Some(uplink.about.mtu),
+            (None, _) => packet.and_then(|packet| packet.mtu),
+        },
         translate: packet.is_some_and(|packet| packet.translate),
         nat: packet.map(|packet| NatView::from(&packet.nat)),
     })

@@ -1,6 +1,6 @@
 //! What each owner may use, and that nobody else pays for it.
 
-use tapswitch_conntrack::{Config, Dependence, Limits, Protocol, Refusal, Tuple};
+use tapswitch_conntrack::{Config, Dependence, Limits, PortChoice, Protocol, Refusal, Tuple};
 use tapswitch_wire::DropReason;
 
 use crate::world::{Inside, OURS, Outside, Packet, TCP, UDP, World, config, end, forward, inbound, outbound};
@@ -193,4 +193,15 @@ fn at_8_an_owner_at_its_limits_harms_nobody() {
     assert!(world.is_blank());
     assert_eq!(world.nat.outside(), Some(OURS));
     assert_eq!(world.mapped(victim).ip, end(OURS, 0).ip);
+}
+
+#[test]
+fn lm_3_at_14_who_gets_the_number_of_a_container_that_has_gone_does_not_get_its_ports() {
+    let mut world = World::new(Config { ports: PortChoice::Preserve, ..config() });
+    let first = world.mapped(outbound(UDP, (2, 5001), (1, 53)));
+    assert_eq!(first.port, 5001);
+    world.nat.remove_owner(2, world.now);
+    let heir = world.mapped(outbound(UDP, (2, 5001), (1, 53)));
+    assert_ne!(heir.port, 5001, "it rests for everybody");
+    assert_ne!(world.nat.free_ports(UDP, 1, world.now), Some(5001));
 }

@@ -305,6 +305,6 @@ fn nt_10_a_container_that_goes_takes_everything_along() {
     world.nat.publish(forward(TCP, 3, 8080, 80), world.now).unwrap();
     world.nat.remove_owner(3, world.now);
     world.wait(121.0);
-    assert_eq!(world.nat.free_ports(TCP, u16::MAX - 1023), Some(1024), "no port is lost");
+    assert_eq!(world.nat.free_ports(TCP, u16::MAX - 1023, world.now), Some(1024), "no port is lost");
     assert!(world.is_blank());
 }

@@ -222,3 +222,28 @@ fn no_fragment_leaves_from_an_address_that_is_ours_no_more() {
     house.send(PORT_A, &fragments[2]);
     house.nothing_came();
 }
+
+#[test]
+fn at_9_datagrams_of_two_containers_are_not_mixed_through_a_hairpin() {
+    let mut house = House::met(|_| {});
+    // B is reached by its mapping, from A and from itself: both seem to come from our address.
+    house.send(PORT_B, &leaving(B, FAR).udp((9998, 53), b"question"));
+    let sent = house.one_outside();
+    let port = u16::from_be_bytes([sent[34], sent[35]]);
+    let mut ids = Vec::new();
+    for (from, src) in [(PORT_A, A), (PORT_B, B)] {
+        for fragment in leaving(src, OURS).id(777).udp_fragments((4000, port), &data(2000), 1000) {
+            house.send(from, &fragment);
+        }
+        let frames: Vec<_> = house.take_inside().into_iter().map(|(_, _, frame)| frame).collect();
+        let (id, addresses, _) = joined(&frames);
+        assert_eq!(addresses[..4], OURS.octets());
+        ids.push(id);
+        // A whole one that may be fragmented later takes one of ours, too.
+        house.send(from, &leaving(src, OURS).id(777).udp((4000, port), b"small"));
+        ids.push(identification(&house.one_inside().1));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), ids.contains(&777)), (4, false), "{ids:?}");
+}

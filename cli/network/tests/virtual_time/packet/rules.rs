@@ -255,6 +255,11 @@ fn two_networks_that_are_peers_are_routed_without_translation_both_ways() {
     here.send(PORT_A, &leaving(A, far_a).udp(OUT, &[0; 1253]));
     assert_eq!(icmp_type(&here.one_inside().1), Some((3, 4)));
     assert!(!here.network.is_busy());
+    // What may be fragmented is, by the other network's gateway.
+    assert_eq!(here.send(PORT_A, &leaving(A, far_a).id(7).udp(OUT, &[5; 1253])), Verdict::Relay);
+    carry(&mut here, &mut there, 1);
+    let pieces: Vec<_> = there.take_inside().into_iter().map(|(_, _, frame)| frame.len()).collect();
+    assert_eq!(pieces, [14 + 20 + 1256, 14 + 20 + 5]);
     // Who is not there is not asked for by the peer for ever.
     here.send(PORT_A, &leaving(A, Ipv4Addr::new(10, 1, 0, 9)).udp(OUT, b"question"));
     carry(&mut here, &mut there, 1);

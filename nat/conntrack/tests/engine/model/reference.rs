@@ -462,5 +462,9 @@ impl Reference {
         let forwards: Vec<Forward> = self.forwards.iter().filter(|forward| forward.owner == owner).copied().collect();
         forwards.iter().for_each(|forward| _ = self.unpublish(forward));
         self.end_where(|session| session.payer.0 == owner);
+        // Its number may be another's soon, who must not have what rests of it.
+        for resting in self.resting.iter_mut().filter(|resting| resting.owner == owner) {
+            resting.owner = u32::MAX;
+        }
     }
 }
