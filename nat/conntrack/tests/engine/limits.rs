@@ -197,7 +197,7 @@ fn at_8_an_owner_at_its_limits_harms_nobody() {
 
 #[test]
 fn lm_3_at_14_who_gets_the_number_of_a_container_that_has_gone_does_not_get_its_ports() {
-    let mut world = World::new(Config { ports: PortChoice::Preserve, ..config() });
+    let world = World::new(Config { ports: PortChoice::Preserve, ..config() });
     let first = world.mapped(outbound(UDP, (2, 5001), (1, 53)));
     assert_eq!(first.port, 5001);
     world.nat.remove_owner(2, world.now);
