@@ -163,7 +163,7 @@ impl<H: Host> Network<H> {
         self.packet.as_ref().map(|packet| packet.view())
     }
 
-    /// Joins the switch to a LAN by this port: see [`Forwarder::join_lan`].
+    /// Joins the switch to a LAN by this port: see [`Forwarder::join_lan`](crate::Forwarder::join_lan).
     pub fn join_lan(&mut self, port: PortId) {
         self.forwarder.join_lan(port);
     }

@@ -3,7 +3,7 @@
 //! # Theory of operation
 //!
 //! *Goal.* The daemon is an ordinary user and stays one. What demands a right, opening the device, is done by the client
-//! ([`open`]), which hands the descriptor over together with what there is to know of it ([`About`]); the daemon looks
+//! ([`open()`]), which hands the descriptor over together with what there is to know of it ([`About`]); the daemon looks
 //! at both and makes a [`Tap`] of them ([`from_fd`]). What was opened works without any right.
 //!
 //! *What an interface is opened as:*
