@@ -190,7 +190,7 @@ fn nu_5_without_hairpins_the_sender_is_told() {
 }
 
 #[test]
-fn nu_6_payloads_stay_as_they_are_and_open_nothing() {
+fn nu_6_at_10_payloads_stay_as_they_are_and_open_nothing() {
     let world = World::new(config());
     let text =
         |port: u16| format!("REGISTER sip:x SIP/2.0\r\nContact: <sip:10.0.0.2:{port}>\r\nPORT 10,0,0,2,15,161\r\n");
