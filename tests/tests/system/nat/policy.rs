@@ -1,6 +1,6 @@
 //! What no container reaches by a packet uplink unless it is allowed.
 
-use tapswitch_tests::{Enter, INET, Street, echo_udp};
+use tapswitch_tests::{Enter, INET, NEXT_HOP, Street, UPLINK, echo_udp};
 
 use super::{at, echoes, pings, udp};
 
@@ -30,10 +30,10 @@ fn at_16_the_metadata_address_is_out_of_reach_unless_it_is_allowed() {
 #[test]
 fn at_16_another_network_of_the_same_daemon_is_not_reached_by_way_of_the_uplink() {
     let street = Street::new();
-    let switch = street.switch_from(
-        "[[network]]\nname = 'a'\nsubnet = '10.9.1.0/24'\nuplink = 'nat:eth1'\nuplink_ip = '192.0.2.3/24'\n\
-         uplink_gateway = '192.0.2.1'\n[[network]]\nname = 'b'\nsubnet = '10.9.2.0/24'\nuplink = 'none'\n",
-    );
+    let switch = street.switch_from(&format!(
+        "[[network]]\nname = 'a'\nsubnet = '10.9.1.0/24'\nuplink = 'nat:eth1'\nuplink_ip = '{UPLINK}/24'\n\
+         uplink_gateway = '{NEXT_HOP}'\n[[network]]\nname = 'b'\nsubnet = '10.9.2.0/24'\nuplink = 'none'\n",
+    ));
     let (a, b) = (switch.join("a", "--network a"), switch.join("b", "--network b"));
     let said = a.cmd(&format!("ping -n -c 1 -W 3 {}", b.ip())).fails();
     assert!(said.stdout.contains("Packet filtered"), "the sender is told: {said:?}");
