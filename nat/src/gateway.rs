@@ -6,10 +6,12 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tapswitch_wire::{
     DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, Stage, Step, Unheard, build,
+    fragment,
 };
 
 use crate::IcmpError;
 use crate::address::Lan;
+use crate::ipv4::has_df;
 use crate::limit::Limiter;
 use crate::neighbour::{Found, NeighbourView, Neighbours};
 use crate::waiting::Waiting;
@@ -197,6 +199,30 @@ impl Gateway {
             return Err(DropReason::AboveMtu);
         }
         self.deliver(frame, next_hop.into(), None, &mut Turn { now, journey, out })
+    }
+
+    /// As [`Gateway::send_frame`], but a packet that does not fit and may be fragmented is cut, each piece with the packet's
+    /// identification.
+    ///
+    /// # Errors
+    /// As [`Gateway::send`], and what [`fragment::split`] says.
+    pub fn send_cut(
+        &mut self,
+        frame: &mut Frame<'_>,
+        next_hop: Ipv4Addr,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Result<(), DropReason> {
+        let may_be_cut = !has_df(frame) && frame.meta().gso.is_none();
+        if self.fits(frame) || !may_be_cut {
+            return self.send_frame(frame, next_hop, now, journey, out);
+        }
+        let id = frame.packet().get(4..6).and_then(|id| id.first_chunk()).map_or(0, |id| u16::from_be_bytes(*id));
+        let mut pieces = Vec::new();
+        let keep = &mut |meta: &Meta, piece: &[u8]| pieces.push((*meta, piece.to_vec()));
+        fragment::split(frame.meta(), frame.bytes(), self.config.mtu, id, &mut self.buffer, keep)?;
+        pieces.iter_mut().try_for_each(|(meta, piece)| self.send(piece, meta, next_hop, now, journey, out))
     }
 
     /// The MAC address of a neighbour that was heard of within the last minute.

@@ -158,7 +158,7 @@ impl Gateway {
 }
 
 /// Whether a packet must not be fragmented.
-fn has_df(frame: &Frame<'_>) -> bool {
+pub(crate) fn has_df(frame: &Frame<'_>) -> bool {
     frame.packet().get(6).is_some_and(|flags| flags & 0x40 != 0)
 }
 

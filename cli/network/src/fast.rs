@@ -6,7 +6,7 @@ use tapswitch_conntrack::{Conntrack, Passed, Realm, Tuple};
 use tapswitch_wire::{DropReason, Frame, Instant, Journey, Mac, PortId, Stage, Step, Verdict};
 
 use crate::forwarder::Forwarder;
-use crate::lan::{Ports, deliver};
+use crate::lan::{Lan, Ports};
 
 /// What a thread needs of a packet uplink.
 #[derive(Clone, Debug)]
@@ -51,11 +51,10 @@ impl Forwarder {
     ) -> Option<Result<Verdict, DropReason>> {
         let fast = self.fast.as_ref().filter(|fast| fast.takes(realm, frame))?;
         let (inside, outside) = (fast.inside, fast.outside);
-        let before = Tuple::read(frame);
-        let Passed { egress, mac } = fast.conntrack.pass(realm, frame, fast.conntrack.mtu(), now)?;
+        let Passed { before, egress, mac } = fast.conntrack.pass(realm, frame, fast.conntrack.mtu(), now)?;
         journey.note(|| {
-            let tuple = |tuple: Option<Tuple>| tuple.map(|tuple| tuple.to_string()).unwrap_or_default();
-            Step::changed(Stage::Nat, format!("{} becomes {}", tuple(before), tuple(Tuple::read(frame))))
+            let after = Tuple::read(frame).map(|tuple| tuple.to_string()).unwrap_or_default();
+            Step::changed(Stage::Nat, format!("{before} becomes {after}"))
         });
         frame.set_dst_mac(mac);
         match (egress, outside) {
@@ -69,28 +68,9 @@ impl Forwarder {
         }
         Some(match egress {
             Realm::Outside => ports.tx_uplink(frame.meta(), frame.bytes()).map(|()| Verdict::Relay),
-            Realm::Inside => self.enter(frame, now, journey, ports),
-        })
-    }
-
-    /// Sends a frame of the gateway into the switch.
-    fn enter(
-        &mut self,
-        frame: &Frame<'_>,
-        now: Instant,
-        journey: &mut impl Journey,
-        ports: &mut impl Ports,
-    ) -> Result<Verdict, DropReason> {
-        self.switch.decide(PortId::GATEWAY, frame, now, journey, &mut self.targets)?;
-        match self.targets[..] {
-            [to] => deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to)),
-            _ => {
-                for to in self.targets.drain(..) {
-                    // Counted at the port.
-                    let _ = deliver(&mut self.switch, ports, to, frame.meta(), frame.bytes());
-                }
-                Ok(Verdict::Reply)
+            Realm::Inside => {
+                Lan { switch: &mut self.switch, ports, targets: &mut self.targets, now }.enter(frame, journey)
             }
-        }
+        })
     }
 }

@@ -1,7 +1,9 @@
 //! Where frames leave to containers.
 
+use std::ops::Deref;
+
 use tapswitch_switch::Switch;
-use tapswitch_wire::{DropReason, Emit, FrameRef, Instant, Meta, PortId, Unheard};
+use tapswitch_wire::{DropReason, Emit, FrameOf, FrameRef, Instant, Journey, Meta, PortId, Unheard, Verdict};
 
 /// The ports of a network, by number. The gateway's own is not among them.
 pub trait Ports {
@@ -50,19 +52,35 @@ pub(crate) struct Lan<'a, P> {
     pub(crate) now: Instant,
 }
 
-impl<P: Ports> Emit for Lan<'_, P> {
-    fn emit(&mut self, meta: &Meta, frame: &[u8]) {
-        let parsed = match FrameRef::parse(*meta, frame) {
-            Ok(parsed) => parsed,
-            Err(reason) => return self.switch.dropped(PortId::GATEWAY, reason),
-        };
-        if self.switch.decide(PortId::GATEWAY, &parsed, self.now, &mut Unheard, self.targets).is_err() {
-            // Counted by the switch.
-            return;
+impl<P: Ports> Lan<'_, P> {
+    /// Takes a frame of the gateway into the switch and to whom it is for.
+    ///
+    /// # Errors
+    /// Why it went nowhere, which is counted: by the switch, or at the one port that it was for.
+    #[inline]
+    pub(crate) fn enter<B: Deref<Target = [u8]>>(
+        &mut self,
+        frame: &FrameOf<B>,
+        journey: &mut impl Journey,
+    ) -> Result<Verdict, DropReason> {
+        self.switch.decide(PortId::GATEWAY, frame, self.now, journey, self.targets)?;
+        if let [to] = self.targets[..] {
+            return deliver(self.switch, self.ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to));
         }
         for to in self.targets.drain(..) {
-            // Counted at the port; nobody is left to be told.
-            let _ = deliver(self.switch, self.ports, to, meta, frame);
+            // Counted at the port.
+            let _ = deliver(self.switch, self.ports, to, frame.meta(), frame.bytes());
+        }
+        Ok(Verdict::Reply)
+    }
+}
+
+impl<P: Ports> Emit for Lan<'_, P> {
+    fn emit(&mut self, meta: &Meta, frame: &[u8]) {
+        match FrameRef::parse(*meta, frame) {
+            // What went wrong is counted, and nobody is left to be told.
+            Ok(frame) => drop(self.enter(&frame, &mut Unheard)),
+            Err(reason) => self.switch.dropped(PortId::GATEWAY, reason),
         }
     }
 }

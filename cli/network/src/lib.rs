@@ -38,5 +38,5 @@ mod uplink;
 pub use forwarder::{Forwarder, Hop, Share};
 pub use lan::Ports;
 pub use network::{Config, Network, Uplink};
-pub use packet::{Addressing, PacketUplink, PacketView, UplinkNews};
+pub use packet::{Addressing, PacketState, PacketUplink, PacketView, UplinkNews};
 pub use uplink::Crossing;

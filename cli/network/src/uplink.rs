@@ -7,7 +7,7 @@ use tapswitch_conntrack::Conntrack;
 use tapswitch_nat::Gateway;
 use tapswitch_relay::Host;
 use tapswitch_switch::Switch;
-use tapswitch_wire::{DropReason, Frame, Instant, Journey, Mac, Meta, PortId, Unheard, Verdict, fragment};
+use tapswitch_wire::{DropReason, Frame, Instant, Journey, Mac, Meta, PortId, Unheard, Verdict};
 
 use crate::forwarder::arrived;
 use crate::lan::{Lan, Ports};
@@ -124,24 +124,12 @@ impl<H: Host> Network<H> {
     /// Takes a packet that another network passes on.
     pub fn cross(&mut self, crossing: &mut Crossing, now: Instant, ports: &mut impl Ports) {
         let mut lan = Lan { switch: &mut self.forwarder.switch, ports, targets: &mut self.lan_targets, now };
-        let mut pieces = Vec::new();
-        let parsed = Frame::parse(crossing.meta, &mut crossing.frame[..]);
-        let sent = parsed.and_then(|mut frame| {
+        let sent = Frame::parse(crossing.meta, &mut crossing.frame[..]).and_then(|mut frame| {
             let hop = match frame.dst_ip() {
                 Some(IpAddr::V4(dst)) => self.gateway.next_hop(dst),
                 _ => None,
             };
-            let hop = hop.ok_or(DropReason::NoRoute)?;
-            if self.gateway.fits(&frame) || frame.meta().gso.is_some() {
-                return self.gateway.send_frame(&mut frame, hop, now, &mut Unheard, &mut lan);
-            }
-            let id = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
-            let keep = &mut |meta: &Meta, piece: &[u8]| pieces.push((*meta, piece.to_vec()));
-            fragment::split(frame.meta(), frame.bytes(), self.gateway.config().mtu, id, &mut Vec::new(), keep)?;
-            pieces.iter_mut().try_for_each(|(meta, piece)| {
-                let mut piece = Frame::parse(*meta, &mut piece[..])?;
-                self.gateway.send_frame(&mut piece, hop, now, &mut Unheard, &mut lan)
-            })
+            self.gateway.send_cut(&mut frame, hop.ok_or(DropReason::NoRoute)?, now, &mut Unheard, &mut lan)
         });
         if let Err(reason) = sent {
             self.forwarder.dropped(PortId::GATEWAY, reason);

@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use tapswitch_conntrack::{Dependence, PortChoice};
 use tapswitch_wire::Mac;
 
 use super::{NetworkView, UplinkKind};
-use crate::config::{Behaviour, NatPlan, PortChoice, UplinkPlan};
+use crate::config::{NatPlan, UplinkPlan};
 
 /// The protocol that `POST /v1/networks/NAME/uplink` upgrades to.
 pub const UPLINK_PROTOCOL: &str = "tapswitch-uplink";
@@ -63,9 +64,9 @@ impl fmt::Display for UplinkState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatView {
     /// When an internal endpoint keeps its external one.
-    pub mapping: Behaviour,
+    pub mapping: Dependence,
     /// From whom a mapping lets packets in.
-    pub filtering: Behaviour,
+    pub filtering: Dependence,
     /// Which external port a mapping gets.
     pub ports: PortChoice,
     /// `FIRST-LAST`.

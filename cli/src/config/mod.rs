@@ -23,7 +23,7 @@ use tapswitch_relay::Allow;
 
 use crate::error::Error;
 pub use host::Host;
-pub use nat::{Behaviour, NatConfig, NatPlan, PortChoice};
+pub use nat::{NatConfig, NatPlan};
 pub use place::{Place, Set};
 use place::{within, wrong};
 pub use publish::PublishPlan;

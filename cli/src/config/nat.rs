@@ -15,12 +15,11 @@
 //! | `no_translate` | none | |
 //! | `hairpin` | true | RFC 4787 REQ-9 |
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
+use tapswitch_conntrack::{Dependence, PortChoice};
 
 use super::place::{Set, within};
 use crate::error::Error;
@@ -30,69 +29,13 @@ const LONGEST: i64 = 31_536_000;
 const MAX_SESSIONS: i64 = 4_194_304;
 const MAX_RATE: i64 = 10_000_000;
 
-/// What a mapping, or a filter, depends on beside the internal endpoint (RFC 4787 4.1 and 5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Behaviour {
-    /// Nothing.
-    #[default]
-    EndpointIndependent,
-    /// The address of the other end.
-    AddressDependent,
-    /// The address and the port of the other end.
-    AddressAndPortDependent,
-}
-
-impl Behaviour {
-    const ALL: [Behaviour; 3] =
-        [Behaviour::EndpointIndependent, Behaviour::AddressDependent, Behaviour::AddressAndPortDependent];
-
-    /// As descriptions have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Behaviour::EndpointIndependent => "endpoint-independent",
-            Behaviour::AddressDependent => "address-dependent",
-            Behaviour::AddressAndPortDependent => "address-and-port-dependent",
-        }
-    }
-}
-
-impl fmt::Display for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Which external port a mapping gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PortChoice {
-    /// One that nobody can guess.
-    #[default]
-    Random,
-    /// That of the internal endpoint, if it is free.
-    Preserve,
-}
-
-impl PortChoice {
-    const ALL: [PortChoice; 2] = [PortChoice::Random, PortChoice::Preserve];
-
-    /// As descriptions have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            PortChoice::Random => "random",
-            PortChoice::Preserve => "preserve",
-        }
-    }
-}
-
 /// How an uplink of packets translates and tracks, with every value settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatPlan {
     /// When an internal endpoint keeps its external one.
-    pub mapping: Behaviour,
+    pub mapping: Dependence,
     /// From whom a mapping lets packets in.
-    pub filtering: Behaviour,
+    pub filtering: Dependence,
     /// Which external port a mapping gets.
     pub ports: PortChoice,
     /// The external ports; the first is at least 1.
@@ -122,8 +65,8 @@ pub struct NatPlan {
 impl Default for NatPlan {
     fn default() -> NatPlan {
         NatPlan {
-            mapping: Behaviour::EndpointIndependent,
-            filtering: Behaviour::AddressDependent,
+            mapping: Dependence::EndpointIndependent,
+            filtering: Dependence::AddressDependent,
             ports: PortChoice::Random,
             port_range: 1024..=65_535,
             udp_timeout: Duration::from_secs(300),
@@ -194,13 +137,13 @@ impl NatConfig {
             )));
         }
         Ok(NatPlan {
-            mapping: choose(self.mapping.as_ref(), default.mapping, "mapping", &Behaviour::ALL, Behaviour::name)?,
+            mapping: choose(self.mapping.as_ref(), default.mapping, "mapping", &Dependence::ALL, Dependence::name)?,
             filtering: choose(
                 self.filtering.as_ref(),
                 default.filtering,
                 "filtering",
-                &Behaviour::ALL,
-                Behaviour::name,
+                &Dependence::ALL,
+                Dependence::name,
             )?,
             ports: choose(self.ports.as_ref(), default.ports, "ports", &PortChoice::ALL, PortChoice::name)?,
             port_range: self.port_range.as_ref().map_or(Ok(default.port_range), port_range)?,
@@ -333,8 +276,8 @@ mod tests {
     fn an_empty_table_is_the_default() {
         assert_eq!(nat("").unwrap(), NatPlan::default());
         let default = NatPlan::default();
-        assert_eq!(default.mapping, Behaviour::EndpointIndependent);
-        assert_eq!(default.filtering, Behaviour::AddressDependent);
+        assert_eq!(default.mapping, Dependence::EndpointIndependent);
+        assert_eq!(default.filtering, Dependence::AddressDependent);
         assert!(default.container_sessions <= default.max_sessions);
     }
 
@@ -348,8 +291,8 @@ mod tests {
                         no_translate = ['10.0.0.0/8', '192.0.2.1/32']\nhairpin = false")
             .unwrap();
         let expected = NatPlan {
-            mapping: Behaviour::AddressAndPortDependent,
-            filtering: Behaviour::EndpointIndependent,
+            mapping: Dependence::AddressAndPortDependent,
+            filtering: Dependence::EndpointIndependent,
             ports: PortChoice::Preserve,
             port_range: 2000..=2000,
             udp_timeout: Duration::from_secs(120),

@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Protocol;
 
 /// On what a mapping, or a filter, depends beside the internal endpoint (RFC 4787 4.1 and 5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dependence {
     /// On nothing.
@@ -24,6 +24,10 @@ pub enum Dependence {
 }
 
 impl Dependence {
+    /// All of them.
+    pub const ALL: [Dependence; 3] =
+        [Dependence::EndpointIndependent, Dependence::AddressDependent, Dependence::AddressAndPortDependent];
+
     /// The name that users see and write.
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +45,7 @@ impl fmt::Display for Dependence {
 }
 
 /// How the outside port of a new mapping is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortChoice {
     /// At random (RFC 6056), of the same parity.
@@ -49,6 +53,19 @@ pub enum PortChoice {
     Random,
     /// The inside port if it is free, else at random.
     Preserve,
+}
+
+impl PortChoice {
+    /// All of them.
+    pub const ALL: [PortChoice; 2] = [PortChoice::Random, PortChoice::Preserve];
+
+    /// The name that users see and write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PortChoice::Random => "random",
+            PortChoice::Preserve => "preserve",
+        }
+    }
 }
 
 /// How long what is idle is kept.

@@ -25,6 +25,8 @@ const ACK: u8 = 0x10;
 /// A packet of an established session, rewritten: only the link is left to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Passed {
+    /// What it was.
+    pub before: Tuple,
     /// Where it goes out.
     pub egress: Realm,
     /// The next hop's MAC address.
@@ -155,7 +157,7 @@ impl Conntrack {
                 return None;
             }
             let rearm = self.count(session, place.direction, segment.as_ref(), len, now);
-            let passed = Passed { egress: session.egress(place.direction), mac };
+            let passed = Passed { before: tuple, egress: session.egress(place.direction), mac };
             Some((passed, session.rewrites[place.direction as usize], rearm.then_some((place.number, session.expires))))
         })?;
         if let Some((number, expires)) = rearm {

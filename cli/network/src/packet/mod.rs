@@ -64,11 +64,24 @@ pub struct PacketUplink {
     pub nat: conntrack::Config,
 }
 
+/// How far a packet uplink is: the table at the top of this module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PacketState {
+    /// It has no device.
+    Waiting,
+    /// It asks for an address.
+    Asking,
+    /// Its address would be inside, too.
+    Overlapping,
+    /// Packets pass.
+    Up,
+}
+
 /// What is known of a packet uplink, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PacketView {
-    /// `waiting`, `asking`, `overlapping` or `up`.
-    pub state: &'static str,
+    /// How far it is.
+    pub state: PacketState,
     /// Our address there.
     pub address: Option<Ipv4Net>,
     /// The router.
@@ -77,7 +90,7 @@ pub struct PacketView {
     pub mac: Option<Mac>,
     /// The MTU there.
     pub mtu: u16,
-    /// Sessions and mappings.
+    /// Sessions.
     pub sessions: usize,
     /// Mappings.
     pub mappings: usize,
@@ -119,7 +132,7 @@ struct Overlap;
 /// A packet uplink.
 pub(crate) struct Packet {
     told: PacketUplink,
-    /// Of the uplink, and of the LAN.
+    /// The uplink's MTU, which is its device's unless the lease names a smaller one, and the LAN's.
     mtu: u16,
     device_mtu: u16,
     inside_mtu: u16,
@@ -136,8 +149,6 @@ pub(crate) struct Packet {
     /// Keys what must not be guessed of fragments.
     key: [u8; 16],
     drops: DropCounters,
-    /// Scratch space for fragments.
-    buffer: Vec<u8>,
     secret: u64,
     /// Since when a DHCP client asks in vain, until that was said.
     asking_since: Option<Instant>,
@@ -185,7 +196,6 @@ impl Packet {
             ids: Ids::new(key),
             key,
             drops: DropCounters::default(),
-            buffer: Vec::new(),
             secret,
             asking_since: None,
             news: Vec::new(),
@@ -406,10 +416,10 @@ impl Packet {
 
     pub(crate) fn view(&self) -> PacketView {
         let state = match (&self.device, &self.outside) {
-            (None, _) => "waiting",
-            (Some(_), None) if self.overlaps => "overlapping",
-            (Some(_), None) => "asking",
-            (Some(_), Some(_)) => "up",
+            (None, _) => PacketState::Waiting,
+            (Some(_), None) if self.overlaps => PacketState::Overlapping,
+            (Some(_), None) => PacketState::Asking,
+            (Some(_), Some(_)) => PacketState::Up,
         };
         PacketView {
             state,

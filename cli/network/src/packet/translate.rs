@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tapswitch_conntrack::fragment::{Key, Track};
 use tapswitch_conntrack::{Realm, Refusal, Way};
 use tapswitch_nat::{IcmpError, Outcome};
-use tapswitch_wire::{DropReason, Frame, Journey, L4, Meta, PortId, Stage, Step, Verdict, fragment};
+use tapswitch_wire::{DropReason, Frame, Journey, L4, Meta, PortId, Stage, Step, Verdict};
 
 use super::{Decided, Packet, Wire};
 use crate::lan::Ports;
@@ -202,9 +202,6 @@ impl Packet {
             let (src, protocol) = (decided.rewrite.src().ip, frame.parsed().protocol);
             frame.set_ip_id(decided.id.unwrap_or_else(|| self.ids.next(src, dst, protocol)));
         }
-        if !fits {
-            return self.send_fragments(frame, mtu, decided, inside, journey);
-        }
         let hop = self.send(frame, decided.egress, dst, inside, journey)?;
         if let Some(way) = way {
             self.note_hop(way, hop, inside);
@@ -223,7 +220,7 @@ impl Packet {
         }
     }
 
-    /// Sends a packet that fits. Returns its next hop.
+    /// Sends a packet, in pieces if it must be. Returns its next hop.
     fn send(
         &mut self,
         frame: &mut Frame<'_>,
@@ -237,43 +234,17 @@ impl Packet {
             Realm::Inside => {
                 let (gateway, mut lan) = inside.parts();
                 let hop = gateway.next_hop(dst).ok_or(DropReason::NoRoute)?;
-                gateway.send_frame(frame, hop, now, journey, &mut lan)?;
+                gateway.send_cut(frame, hop, now, journey, &mut lan)?;
                 Ok(hop)
             }
             Realm::Outside => {
                 let hop = self.hop_outside(dst).ok_or(DropReason::NoRoute)?;
                 let outside = self.outside.as_mut().ok_or(DropReason::UplinkDown)?;
                 let wire = &mut Wire { ports: inside.ports(), drops: &mut self.drops };
-                outside.send_frame(frame, hop, now, journey, wire)?;
+                outside.send_cut(frame, hop, now, journey, wire)?;
                 Ok(hop)
             }
         }
-    }
-
-    /// Sends a packet that does not fit, and may be fragmented, in as many pieces as it takes.
-    fn send_fragments(
-        &mut self,
-        frame: &mut Frame<'_>,
-        mtu: u16,
-        decided: &Decided,
-        inside: &mut Inside<'_, impl Ports>,
-        journey: &mut impl Journey,
-    ) -> Result<(), DropReason> {
-        let dst = decided.rewrite.dst().ip;
-        let id = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
-        let mut pieces = Vec::new();
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let split =
-            fragment::split(frame.meta(), frame.bytes(), mtu, id, &mut buffer, &mut |meta: &Meta, piece: &[u8]| {
-                pieces.push((*meta, piece.to_vec()));
-            });
-        self.buffer = buffer;
-        split?;
-        for (meta, mut piece) in pieces {
-            let mut piece = Frame::parse(meta, &mut piece[..])?;
-            self.send(&mut piece, decided.egress, dst, inside, journey)?;
-        }
-        Ok(())
     }
 
     fn fragment(
@@ -360,9 +331,7 @@ impl Packet {
         self.send(frame, related.egress, to, inside, journey)?;
         Ok(verdict(realm))
     }
-}
 
-impl Packet {
     /// A next hop outside stayed silent: whoever sent this packet hears of it (RFC 1812 4.3.3.1).
     pub(super) fn tell_unreachable(&mut self, meta: Meta, bytes: &mut [u8], inside: &mut Inside<'_, impl Ports>) {
         if let Ok(mut frame) = Frame::parse(meta, bytes)

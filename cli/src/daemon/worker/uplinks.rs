@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use ipnet::Ipv4Net;
-use tapswitch_conntrack::{self as conntrack, Dependence};
+use tapswitch_conntrack as conntrack;
 use tapswitch_link::tap::Kind;
 use tapswitch_link::uplink::{self, About, TUN_PEER};
 use tapswitch_nat::Peer;
-use tapswitch_network::{Addressing, PacketUplink, UplinkNews};
+use tapswitch_network::{Addressing, PacketState, PacketUplink, UplinkNews};
 use tapswitch_relay::Policy;
 use tapswitch_wire::{Instant, PortId};
 
@@ -16,7 +16,7 @@ use super::Worker;
 use super::lan::Lan;
 use super::reader::Place;
 use crate::api::{NatView, NetworkView, UplinkDevice, UplinkOffer, UplinkState, UplinkView};
-use crate::config::{Behaviour, NetworkPlan, PortChoice, Side, UplinkAddress, UplinkPlan};
+use crate::config::{NetworkPlan, Side, UplinkAddress, UplinkPlan};
 use crate::daemon::command::Refusal;
 
 /// The device of an uplink, in use.
@@ -174,11 +174,11 @@ pub(super) fn view(lan: &Lan) -> Option<UplinkView> {
     plan.device()?;
     let packet = plan.packet();
     let known = lan.network.packet();
-    let state = match (&lan.uplink, &known) {
-        (None, _) => UplinkState::WaitingForDevice,
-        (Some(_), Some(known)) if known.state == "overlapping" => UplinkState::Overlapping,
-        (Some(_), Some(known)) if known.address.is_none() => UplinkState::AskingDhcp,
-        (Some(_), _) => UplinkState::Up,
+    let state = match (&lan.uplink, known.as_ref().map(|known| known.state)) {
+        (None, _) | (_, Some(PacketState::Waiting)) => UplinkState::WaitingForDevice,
+        (Some(_), Some(PacketState::Asking)) => UplinkState::AskingDhcp,
+        (Some(_), Some(PacketState::Overlapping)) => UplinkState::Overlapping,
+        (Some(_), Some(PacketState::Up) | None) => UplinkState::Up,
     };
     Some(UplinkView {
         state,
@@ -204,19 +204,11 @@ pub(super) fn packet(plan: &NetworkPlan, policy: Policy) -> Option<PacketUplink>
         UplinkAddress::Static(address) => Addressing::Static { address, router: told.gateway },
     };
     let nat = &told.nat;
-    let dependence = |behaviour| match behaviour {
-        Behaviour::EndpointIndependent => Dependence::EndpointIndependent,
-        Behaviour::AddressDependent => Dependence::AddressDependent,
-        Behaviour::AddressAndPortDependent => Dependence::AddressAndPortDependent,
-    };
     let nat = conntrack::Config {
         translate: told.translate,
-        mapping: dependence(nat.mapping),
-        filtering: dependence(nat.filtering),
-        ports: match nat.ports {
-            PortChoice::Random => conntrack::PortChoice::Random,
-            PortChoice::Preserve => conntrack::PortChoice::Preserve,
-        },
+        mapping: nat.mapping,
+        filtering: nat.filtering,
+        ports: nat.ports,
         port_range: nat.port_range.clone(),
         hairpin: nat.hairpin,
         untranslated: nat.no_translate.clone(),

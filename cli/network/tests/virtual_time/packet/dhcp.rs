@@ -1,6 +1,7 @@
 //! An uplink that asks for its address.
 
 use tapswitch_dhcp as dhcp;
+use tapswitch_network::PacketState;
 use tapswitch_wire::{DropReason, Emit, Frame};
 
 use super::frames::*;
@@ -84,7 +85,7 @@ fn house() -> House {
     House::new(|told| told.packet.addressing = Addressing::Dhcp)
 }
 
-fn state(house: &House) -> (&'static str, Option<String>) {
+fn state(house: &House) -> (PacketState, Option<String>) {
     let view = house.network.packet().expect("a packet uplink");
     (view.state, view.address.map(|address| address.to_string()))
 }
@@ -100,19 +101,19 @@ fn asks(house: &mut House, landlord: &mut Landlord) -> Ipv4Addr {
 #[test]
 fn the_address_is_asked_for_bound_announced_and_used() {
     let mut house = house();
-    assert_eq!(state(&house), ("asking", None));
+    assert_eq!(state(&house), (PacketState::Asking, None));
     assert_eq!(house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"too early")), drop(DropReason::UplinkDown));
     let mut landlord = Landlord::new("192.0.2.0/24", ROUTER, seconds(3600), house.now);
     landlord.reign(&mut house, seconds(70));
     let (bound, address) = state(&house);
-    assert_eq!(bound, "up");
+    assert_eq!(bound, PacketState::Up);
     assert_eq!(landlord.heard, [1, 3]);
     assert_eq!(house.network.packet().and_then(|view| view.router), Some(ROUTER));
     let used = asks(&mut house, &mut landlord);
     assert_eq!(address, Some(format!("{used}/24")));
     // It is kept for as long as the landlord is there.
     landlord.reign(&mut house, seconds(100_000));
-    assert_eq!(state(&house), ("up", address));
+    assert_eq!(state(&house), (PacketState::Up, address));
 }
 
 #[test]
@@ -127,12 +128,12 @@ fn nu_4_a_lease_that_is_lost_ends_what_used_it_and_another_one_is_used_from_then
         house.pass(seconds(5));
         house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"still here"));
     }
-    assert_eq!((state(&house).0, house.sessions()), ("up", 1));
+    assert_eq!((state(&house).0, house.sessions()), (PacketState::Up, 1));
     for _ in 0..80 {
         house.pass(seconds(5));
         house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"still here"));
     }
-    assert_eq!((state(&house), house.sessions()), (("asking", None), 0));
+    assert_eq!((state(&house), house.sessions()), ((PacketState::Asking, None), 0));
     assert_eq!(house.arrive(&coming(FAR, first).udp(BACK, b"late")), drop(DropReason::UplinkDown));
     house.wires.outside.clear();
     // Another landlord.
@@ -140,7 +141,7 @@ fn nu_4_a_lease_that_is_lost_ends_what_used_it_and_another_one_is_used_from_then
     let mut landlord = Landlord::new("203.0.113.0/24", router, seconds(600), house.now);
     landlord.reign(&mut house, seconds(70));
     let second = asks(&mut house, &mut landlord);
-    assert_eq!(state(&house), ("up", Some(format!("{second}/24"))));
+    assert_eq!(state(&house), (PacketState::Up, Some(format!("{second}/24"))));
     assert_ne!(first, second);
     assert_eq!(house.sessions(), 1);
 }
@@ -151,7 +152,7 @@ fn nu_4_a_lease_whose_subnet_is_inside_too_is_declined_and_the_state_says_why() 
         let mut house = house();
         let mut landlord = Landlord::new(subnet, Ipv4Addr::new(10, 0, 0, 100), seconds(3600), house.now);
         landlord.reign(&mut house, seconds(70));
-        assert_eq!(state(&house), ("overlapping", None), "{subnet}");
+        assert_eq!(state(&house), (PacketState::Overlapping, None), "{subnet}");
         assert!(landlord.heard.contains(&4), "{:?}", landlord.heard);
         assert!(landlord.heard.len() < 30, "no storm of declines: {:?}", landlord.heard);
         assert_eq!(house.send(PORT_A, &leaving(A, FAR).udp(OUT, b"question")), drop(DropReason::UplinkDown));
@@ -159,7 +160,7 @@ fn nu_4_a_lease_whose_subnet_is_inside_too_is_declined_and_the_state_says_why() 
         let mut landlord = Landlord::new("192.0.2.0/24", ROUTER, seconds(3600), house.now);
         house.wires.outside.clear();
         landlord.reign(&mut house, seconds(140));
-        assert_eq!(state(&house).0, "up");
+        assert_eq!(state(&house).0, PacketState::Up);
     }
 }
 
@@ -169,7 +170,7 @@ fn nu_4_an_address_by_hand_that_is_inside_too_is_not_used() {
         let address = "10.0.0.200/25".parse().expect("an address");
         told.packet.addressing = Addressing::Static { address, router: None };
     });
-    assert_eq!(state(&house), ("overlapping", None));
+    assert_eq!(state(&house), (PacketState::Overlapping, None));
 }
 
 #[test]
@@ -190,9 +191,9 @@ fn a_device_that_goes_takes_the_sessions_along_and_one_that_comes_asks_anew() {
     landlord.reign(&mut house, seconds(70));
     asks(&mut house, &mut landlord);
     house.network.uplink_down(house.now);
-    assert_eq!((state(&house), house.sessions()), (("waiting", None), 0));
+    assert_eq!((state(&house), house.sessions()), ((PacketState::Waiting, None), 0));
     house.network.uplink_up(UPLINK_MAC, None, 1500, house.now);
-    assert_eq!(state(&house), ("asking", None));
+    assert_eq!(state(&house), (PacketState::Asking, None));
     landlord.reign(&mut house, seconds(10));
-    assert_eq!(state(&house).0, "up");
+    assert_eq!(state(&house).0, PacketState::Up);
 }
