@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::table::FlowId;
+use crate::flow::FlowId;
 
 /// What kind of socket a flow needs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -88,13 +88,13 @@ pub struct Readiness {
     pub error: bool,
 }
 
-/// The sockets of the host. Nothing here blocks: what cannot be done now fails with [`io::ErrorKind::WouldBlock`].
-pub trait Host {
-    /// Makes a socket for a flow and starts connecting it. Readiness tells when it is done.
+/// Streams of the host. Nothing here blocks: what cannot be done now fails with [`io::ErrorKind::WouldBlock`].
+pub trait StreamHost {
+    /// Makes a socket and starts connecting it. Readiness tells when it is done.
     ///
     /// # Errors
     /// What the host says at once.
-    fn open(&mut self, id: FlowId, proto: Proto, to: SocketAddr) -> Result<(), HostError>;
+    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<(), HostError>;
 
     /// Whether a stream that was connecting is connected now: `Ok(false)` if it still is not.
     ///
@@ -112,14 +112,26 @@ pub trait Host {
     /// Forgets the next `len` bytes of a stream.
     fn consume(&mut self, id: FlowId, len: usize) -> io::Result<()>;
 
-    /// Whether [`Host::peek`] cannot tell the end of a stream from a wait while earlier bytes are unconsumed, so that it
-    /// must be asked again once they are consumed.
+    /// Whether [`StreamHost::peek`] cannot tell the end of a stream from a wait while earlier bytes are unconsumed, so
+    /// that it must be asked again once they are consumed.
     fn must_ask_again(&self) -> bool {
         false
     }
 
     /// Says to the other end of a stream that no more will be written.
     fn finish(&mut self, id: FlowId) -> io::Result<()>;
+
+    /// Closes a stream's socket; `reset` breaks it instead of finishing it.
+    fn close_stream(&mut self, id: FlowId, reset: bool);
+}
+
+/// Sockets of the host that take datagrams. Nothing here blocks, as with [`StreamHost`].
+pub trait DatagramHost {
+    /// Makes a socket for a flow and connects it.
+    ///
+    /// # Errors
+    /// What the host says at once.
+    fn open(&mut self, id: FlowId, proto: Proto, to: SocketAddr) -> Result<(), HostError>;
 
     /// Sends one datagram or one ICMP echo message with this time to live.
     fn send(&mut self, id: FlowId, ttl: u8, datagram: &[u8]) -> io::Result<()>;
@@ -130,9 +142,12 @@ pub trait Host {
     /// The next ICMP error about this flow.
     fn icmp_error(&mut self, id: FlowId) -> Option<HostIcmp>;
 
-    /// Closes a flow's socket; `reset` breaks a stream instead of finishing it.
-    fn close(&mut self, id: FlowId, reset: bool);
+    /// Closes a socket.
+    fn close(&mut self, id: FlowId);
+}
 
+/// The sockets of the host.
+pub trait Host: StreamHost + DatagramHost {
     /// Whether this is an address of the host itself.
     fn is_own(&mut self, ip: IpAddr) -> bool;
 }

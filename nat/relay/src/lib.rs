@@ -22,16 +22,21 @@
 //! not taken (a named drop).
 #![forbid(unsafe_code)]
 
-mod datagram;
+mod budget;
+mod datagrams;
+mod flow;
 mod host;
 mod policy;
+mod publish;
+mod quote;
 mod relay;
 mod sockets;
-mod table;
-mod tcp;
+mod streams;
 
-pub use host::{Host, HostError, HostIcmp, Proto, Readiness};
+pub use budget::Limits;
+pub use flow::{FlowId, FlowView};
+pub use host::{DatagramHost, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
 pub use policy::{Allow, DNS_PORT, Policy};
-pub use relay::{Config, FlowView, Refusal, Relay};
+pub use publish::Publication;
+pub use relay::{Config, Refusal, Relay};
 pub use sockets::{IsOwn, Lent, SetPeekOffset, Sockets};
-pub use table::{FlowId, Limits};

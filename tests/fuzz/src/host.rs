@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tapswitch_relay::{FlowId, Host, HostError, HostIcmp, Proto, Readiness};
+use tapswitch_relay::{DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
 
 use crate::record::Record;
 
@@ -113,26 +113,9 @@ impl Script {
     }
 }
 
-impl Host for Script {
-    fn open(&mut self, id: FlowId, proto: Proto, _to: SocketAddr) -> Result<(), HostError> {
-        if let Some(error) = self.refuse_next.take() {
-            return Err(error);
-        }
-        let socket = Socket {
-            proto,
-            connected: Ok(false),
-            inbound: VecDeque::new(),
-            inbound_total: 0,
-            datagrams: VecDeque::new(),
-            finished_by_peer: false,
-            finished_by_us: false,
-            room: 1 << 20,
-            icmp: VecDeque::new(),
-            last_written: None,
-        };
-        let before = self.sockets.insert(id.to_bits(), socket);
-        assert!(before.is_none(), "two sockets for one flow");
-        Ok(())
+impl StreamHost for Script {
+    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<(), HostError> {
+        self.open(id, Proto::Tcp, to)
     }
 
     fn connected(&mut self, id: FlowId) -> Result<bool, HostError> {
@@ -189,6 +172,33 @@ impl Host for Script {
         Ok(())
     }
 
+    fn close_stream(&mut self, id: FlowId, _reset: bool) {
+        self.sockets.remove(&id.to_bits());
+    }
+}
+
+impl DatagramHost for Script {
+    fn open(&mut self, id: FlowId, proto: Proto, _to: SocketAddr) -> Result<(), HostError> {
+        if let Some(error) = self.refuse_next.take() {
+            return Err(error);
+        }
+        let socket = Socket {
+            proto,
+            connected: Ok(false),
+            inbound: VecDeque::new(),
+            inbound_total: 0,
+            datagrams: VecDeque::new(),
+            finished_by_peer: false,
+            finished_by_us: false,
+            room: 1 << 20,
+            icmp: VecDeque::new(),
+            last_written: None,
+        };
+        let before = self.sockets.insert(id.to_bits(), socket);
+        assert!(before.is_none(), "two sockets for one flow");
+        Ok(())
+    }
+
     fn send(&mut self, id: FlowId, _ttl: u8, _datagram: &[u8]) -> io::Result<()> {
         let socket = self.socket(id);
         if !socket.icmp.is_empty() {
@@ -216,10 +226,12 @@ impl Host for Script {
         self.socket(id).icmp.pop_front()
     }
 
-    fn close(&mut self, id: FlowId, _reset: bool) {
+    fn close(&mut self, id: FlowId) {
         self.sockets.remove(&id.to_bits());
     }
+}
 
+impl Host for Script {
     fn is_own(&mut self, ip: IpAddr) -> bool {
         ip == OWN
     }

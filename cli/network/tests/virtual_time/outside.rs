@@ -15,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tapswitch_relay::{FlowId, Host, HostError, HostIcmp, Proto, Readiness};
+use tapswitch_relay::{DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
 use tapswitch_wire::Instant;
 
 use crate::trace::Trace;
@@ -296,30 +296,9 @@ fn turn(stream: &mut Stream, now: Instant, source_len: usize) -> Readiness {
     ready
 }
 
-impl Host for Outside {
-    fn open(&mut self, id: FlowId, proto: Proto, to: SocketAddr) -> Result<(), HostError> {
-        self.trace.line(self.now, format!("socket {} opened to {} {to}", id.to_bits(), proto.name()));
-        if proto != Proto::Tcp {
-            if proto == Proto::Icmp && !self.pings {
-                return Err(HostError::NoPing);
-            }
-            if to.ip() == NO_NET {
-                return Err(HostError::NetUnreachable);
-            }
-            self.sockets.insert(
-                id,
-                Socket {
-                    proto,
-                    to,
-                    sent: Vec::new(),
-                    answers: VecDeque::new(),
-                    arrived: VecDeque::new(),
-                    errors: VecDeque::new(),
-                    closed: false,
-                },
-            );
-            return Ok(());
-        }
+impl StreamHost for Outside {
+    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<(), HostError> {
+        self.trace.line(self.now, format!("socket {} opened to tcp {to}", id.to_bits()));
         let round_trip = self.now + LATENCY * 2;
         let connecting = match to.ip() {
             IpAddr::V4(NO_NET) => return Err(HostError::NetUnreachable),
@@ -405,6 +384,46 @@ impl Host for Outside {
         Ok(())
     }
 
+    fn close_stream(&mut self, id: FlowId, reset: bool) {
+        self.trace.line(self.now, format!("socket {} closed{}", id.to_bits(), if reset { ", reset" } else { "" }));
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.closed.is_none()
+        {
+            stream.closed = Some(if reset { Closed::Reset } else { Closed::Orderly });
+            stream.connecting = None;
+            stream.down.clear();
+            stream.to_send.clear();
+            if reset {
+                stream.up.push_back((self.now + LATENCY, Passing::Reset));
+            }
+        }
+    }
+}
+
+impl DatagramHost for Outside {
+    fn open(&mut self, id: FlowId, proto: Proto, to: SocketAddr) -> Result<(), HostError> {
+        self.trace.line(self.now, format!("socket {} opened to {} {to}", id.to_bits(), proto.name()));
+        if proto == Proto::Icmp && !self.pings {
+            return Err(HostError::NoPing);
+        }
+        if to.ip() == NO_NET {
+            return Err(HostError::NetUnreachable);
+        }
+        self.sockets.insert(
+            id,
+            Socket {
+                proto,
+                to,
+                sent: Vec::new(),
+                answers: VecDeque::new(),
+                arrived: VecDeque::new(),
+                errors: VecDeque::new(),
+                closed: false,
+            },
+        );
+        Ok(())
+    }
+
     fn send(&mut self, id: FlowId, ttl: u8, datagram: &[u8]) -> io::Result<()> {
         let at = self.now + LATENCY * 2;
         let socket = self.sockets.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
@@ -440,24 +459,15 @@ impl Host for Outside {
         self.sockets.get_mut(&id)?.errors.pop_front()
     }
 
-    fn close(&mut self, id: FlowId, reset: bool) {
-        self.trace.line(self.now, format!("socket {} closed{}", id.to_bits(), if reset { ", reset" } else { "" }));
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.closed.is_none()
-        {
-            stream.closed = Some(if reset { Closed::Reset } else { Closed::Orderly });
-            stream.connecting = None;
-            stream.down.clear();
-            stream.to_send.clear();
-            if reset {
-                stream.up.push_back((self.now + LATENCY, Passing::Reset));
-            }
-        }
+    fn close(&mut self, id: FlowId) {
+        self.trace.line(self.now, format!("socket {} closed", id.to_bits()));
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.closed = true;
         }
     }
+}
 
+impl Host for Outside {
     fn is_own(&mut self, ip: IpAddr) -> bool {
         ip == OWN
     }

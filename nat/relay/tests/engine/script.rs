@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use tapswitch_relay::{FlowId, Host, HostError, HostIcmp, Proto};
+use tapswitch_relay::{DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, StreamHost};
 
 /// One socket of the host.
 #[derive(Default)]
@@ -55,8 +55,8 @@ impl Script {
     }
 }
 
-impl Host for Script {
-    fn open(&mut self, id: FlowId, _: Proto, _: SocketAddr) -> Result<(), HostError> {
+impl StreamHost for Script {
+    fn connect(&mut self, id: FlowId, _: SocketAddr) -> Result<(), HostError> {
         if let Some(error) = self.refuses {
             return Err(error);
         }
@@ -116,6 +116,19 @@ impl Host for Script {
         Ok(())
     }
 
+    fn close_stream(&mut self, id: FlowId, reset: bool) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            // A connection that lingers has closed its socket already.
+            stream.closed.get_or_insert(reset);
+        }
+    }
+}
+
+impl DatagramHost for Script {
+    fn open(&mut self, _: FlowId, _: Proto, _: SocketAddr) -> Result<(), HostError> {
+        Err(HostError::Exhausted)
+    }
+
     fn send(&mut self, _: FlowId, _: u8, _: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -128,13 +141,10 @@ impl Host for Script {
         None
     }
 
-    fn close(&mut self, id: FlowId, reset: bool) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            // A connection that lingers has closed its socket already.
-            stream.closed.get_or_insert(reset);
-        }
-    }
+    fn close(&mut self, _: FlowId) {}
+}
 
+impl Host for Script {
     fn is_own(&mut self, _: IpAddr) -> bool {
         false
     }

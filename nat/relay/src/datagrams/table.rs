@@ -5,45 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use tapswitch_wire::{DropReason, Instant, Mac, PortId};
+use tapswitch_wire::{Instant, Mac, PortId};
 
-use crate::datagram::Datagram;
-use crate::host::Proto;
-use crate::tcp::Tcp;
-
-/// A flow's number. Events and sockets are found by it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct FlowId {
-    index: u32,
-    generation: u16,
-}
-
-impl FlowId {
-    /// The number in the low 48 bits, for an event's token.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
-    }
-
-    /// The number that [`FlowId::to_bits`] gave; higher bits are ignored.
-    pub fn from_bits(bits: u64) -> FlowId {
-        FlowId { index: bits as u32, generation: (bits >> 32) as u16 }
-    }
-
-    /// The place in the table; places are used again.
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// A flow as the container sees it. An echo's identifier plays the source port; its destination port is 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Key {
-    pub proto: Proto,
-    pub src: SocketAddr,
-    pub dst: SocketAddr,
-}
+use super::session::Datagram;
+use crate::flow::{FlowId, Key};
 
 /// One flow.
 pub(crate) struct Flow {
@@ -58,37 +25,16 @@ pub(crate) struct Flow {
     pub last: Instant,
     pub up_bytes: u64,
     pub down_bytes: u64,
-    pub body: Body,
+    pub body: Datagram,
     /// Whether it stands on the list of flows to serve this turn.
     pub queued: bool,
     /// What the timer heap is set to; entries that say otherwise are old.
     armed: Option<Instant>,
 }
 
-/// What only one protocol knows.
-pub(crate) enum Body {
-    Tcp(Box<Tcp>),
-    Datagram(Datagram),
-}
-
 impl Flow {
-    pub(crate) fn new(key: Key, via: SocketAddr, mac: Mac, port: PortId, now: Instant, body: Body) -> Flow {
+    pub(crate) fn new(key: Key, via: SocketAddr, mac: Mac, port: PortId, now: Instant, body: Datagram) -> Flow {
         Flow { key, via, mac, port, last: now, up_bytes: 0, down_bytes: 0, body, queued: false, armed: None }
-    }
-}
-
-/// How many flows there may be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// In the network.
-    pub flows: usize,
-    /// For each container, by its address.
-    pub flows_per_container: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { flows: 16_384, flows_per_container: 4_096 }
     }
 }
 
@@ -98,33 +44,15 @@ struct Slot {
 }
 
 pub(crate) struct Table {
-    limits: Limits,
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_key: HashMap<Key, FlowId>,
-    per_container: HashMap<IpAddr, usize>,
     timers: BinaryHeap<Reverse<(Instant, FlowId)>>,
 }
 
 impl Table {
-    pub(crate) fn new(limits: Limits) -> Table {
-        Table {
-            limits,
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_key: HashMap::new(),
-            per_container: HashMap::new(),
-            timers: BinaryHeap::new(),
-        }
-    }
-
-    /// Whether this container may have one more flow.
-    pub(crate) fn check_room(&self, container: IpAddr) -> Result<(), DropReason> {
-        let has = self.per_container.get(&container).copied().unwrap_or(0);
-        if self.by_key.len() >= self.limits.flows || has >= self.limits.flows_per_container {
-            return Err(DropReason::FlowLimit);
-        }
-        Ok(())
+    pub(crate) fn new() -> Table {
+        Table { slots: Vec::new(), free: Vec::new(), by_key: HashMap::new(), timers: BinaryHeap::new() }
     }
 
     /// The number that the next flow will get.
@@ -138,7 +66,7 @@ impl Table {
                 index
             }
         };
-        FlowId { index, generation: self.slots[index as usize].generation }
+        FlowId::datagram(index, self.slots[index as usize].generation)
     }
 
     /// Puts a flow where [`Table::next_id`] said.
@@ -146,7 +74,6 @@ impl Table {
         let id = self.next_id();
         self.free.pop();
         self.by_key.insert(flow.key, id);
-        *self.per_container.entry(flow.key.src.ip()).or_insert(0) += 1;
         self.slots[id.index()].flow = Some(flow);
         id
     }
@@ -157,24 +84,18 @@ impl Table {
 
     pub(crate) fn get(&mut self, id: FlowId) -> Option<&mut Flow> {
         let slot = self.slots.get_mut(id.index())?;
-        if slot.generation == id.generation { slot.flow.as_mut() } else { None }
+        if slot.generation == id.generation() { slot.flow.as_mut() } else { None }
     }
 
     pub(crate) fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let slot = self.slots.get_mut(id.index())?;
-        if slot.generation != id.generation {
+        if slot.generation != id.generation() {
             return None;
         }
         let flow = slot.flow.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.index);
+        self.free.push(id.index() as u32);
         self.by_key.remove(&flow.key);
-        if let Some(count) = self.per_container.get_mut(&flow.key.src.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_container.remove(&flow.key.src.ip());
-            }
-        }
         if self.by_key.is_empty() {
             // Without flows there is nothing to wake up for.
             self.timers.clear();
@@ -193,7 +114,7 @@ impl Table {
     /// Each flow's number, in the order of [`Table::iter`].
     pub(crate) fn numbers(&self) -> impl Iterator<Item = FlowId> + '_ {
         let taken = self.slots.iter().zip(0..).filter(|(slot, _)| slot.flow.is_some());
-        taken.map(|(slot, index)| FlowId { index, generation: slot.generation })
+        taken.map(|(slot, index)| FlowId::datagram(index, slot.generation))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = FlowId> + '_ {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tapswitch_wire::{DropReason, Instant};
 
 use super::{CHALLENGE_EVERY, Options, RTO_MAX, RTO_MIN, State, Tcp, before, flag};
-use crate::host::Host;
-use crate::table::FlowId;
+use crate::flow::FlowId;
+use crate::host::StreamHost;
 
 /// A segment of the container, read once.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) enum Next {
 
 impl Tcp {
     /// Takes one segment.
-    pub(crate) fn input(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host, now: Instant) -> Next {
+    pub(crate) fn input(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl StreamHost, now: Instant) -> Next {
         match self.state {
             State::Connecting => return self.input_connecting(seg),
             State::Lingering if self.begins_anew(seg) => return Next::Renew,
@@ -143,7 +143,7 @@ impl Tcp {
             || window == 0 && seg.seq == self.rcv_nxt
     }
 
-    fn input_ack(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host, now: Instant) -> Next {
+    fn input_ack(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl StreamHost, now: Instant) -> Next {
         let ack = seg.ack;
         let opening = self.state == State::SynReceived;
         if opening {
@@ -179,7 +179,7 @@ impl Tcp {
     }
 
     /// New data, a SYN or a FIN of ours was acknowledged.
-    fn acknowledged(&mut self, id: FlowId, ack: u32, opening: bool, host: &mut impl Host, now: Instant) {
+    fn acknowledged(&mut self, id: FlowId, ack: u32, opening: bool, host: &mut impl StreamHost, now: Instant) {
         let mut bytes = ack.wrapping_sub(self.snd_una);
         // Our SYN and our FIN take a number each, but stand for no byte of the socket.
         bytes -= u32::from(opening);
@@ -239,7 +239,7 @@ impl Tcp {
         self.readable = true;
     }
 
-    fn input_payload(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl Host, now: Instant) -> Next {
+    fn input_payload(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl StreamHost, now: Instant) -> Next {
         let fin = seg.flags & flag::FIN != 0;
         if seg.payload.is_empty() && !fin {
             // A keepalive probe lies just before the window and was answered by `acceptable`.
@@ -267,7 +267,7 @@ impl Tcp {
     }
 
     /// Hands data to the socket, and holds what it cannot take. A broken one takes it all to nowhere.
-    fn deliver(&mut self, id: FlowId, mut bytes: &[u8], host: &mut impl Host, now: Instant) {
+    fn deliver(&mut self, id: FlowId, mut bytes: &[u8], host: &mut impl StreamHost, now: Instant) {
         while self.held.is_empty() && self.writable && self.host_reset.is_none() && !bytes.is_empty() {
             match host.write(id, bytes) {
                 Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
@@ -281,7 +281,7 @@ impl Tcp {
     }
 
     /// The socket has room again.
-    pub(crate) fn host_writable(&mut self, id: FlowId, host: &mut impl Host, now: Instant) {
+    pub(crate) fn host_writable(&mut self, id: FlowId, host: &mut impl StreamHost, now: Instant) {
         self.writable = true;
         while self.writable && !self.held.is_empty() {
             match host.write(id, self.held.as_slices().0) {
@@ -303,7 +303,7 @@ impl Tcp {
     }
 
     /// Passes the container's FIN on once every earlier byte is written.
-    fn pass_fin(&mut self, id: FlowId, host: &mut impl Host, now: Instant) {
+    fn pass_fin(&mut self, id: FlowId, host: &mut impl StreamHost, now: Instant) {
         if self.peer_fin && !self.finished && self.held.is_empty() {
             self.finished = true;
             if host.finish(id).is_err() {

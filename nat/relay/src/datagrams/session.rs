@@ -7,19 +7,16 @@
 
 use std::time::Duration;
 
-use tapswitch_wire::{ChecksumState, Emit, FrameOf, L4, Meta, build};
+use tapswitch_wire::{ChecksumState, FrameOf, L4};
 
-use crate::host::{HostIcmp, Proto};
+use crate::flow::Key;
+use crate::host::Proto;
 use crate::policy::DNS_PORT;
-use crate::table::Key;
+use crate::quote::{QUOTE, quote};
 
 const UDP_IDLE: Duration = Duration::from_secs(300);
 const DNS_IDLE: Duration = Duration::from_secs(20);
 const PING_IDLE: Duration = Duration::from_secs(60);
-
-/// Header bytes of a container's packet that an ICMP error quotes: the IP header with all its options, and the eight
-/// bytes behind it that name the flow (RFC 792).
-const QUOTE: usize = 68;
 
 /// What is remembered of a datagram flow.
 pub(crate) struct Datagram {
@@ -54,27 +51,4 @@ impl Datagram {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head[..usize::from(self.head_len)]
     }
-}
-
-/// The part of a container's packet that an ICMP error about it quotes.
-pub(crate) fn quote<B: std::ops::Deref<Target = [u8]>>(frame: &FrameOf<B>) -> &[u8] {
-    let packet = frame.packet();
-    let header = usize::from(frame.parsed().l4_start - frame.parsed().l3_start);
-    &packet[..(header + 8).min(packet.len()).min(QUOTE)]
-}
-
-/// Builds the ICMP error that a container gets, from what the host was told.
-pub(crate) fn emit_icmp_error(
-    error: HostIcmp,
-    link: build::Link,
-    ip: build::Ip,
-    head: &[u8],
-    buffer: &mut Vec<u8>,
-    out: &mut impl Emit,
-) {
-    let [high, low] = error.mtu.to_be_bytes();
-    // Only "fragmentation needed" has something in the second half of the word (RFC 1191 4).
-    let word = if (error.kind, error.code) == (3, 4) { [0, 0, high, low] } else { [0; 4] };
-    build::icmp(buffer, link, ip, error.kind, error.code, word, head);
-    out.emit(&Meta::PLAIN, buffer);
 }

@@ -7,8 +7,8 @@ use tapswitch_wire::build::{self, Ip, Link};
 use tapswitch_wire::{Emit, Gso, GsoKind, Instant, Meta};
 
 use super::{MAX_RETRIES, State, Tcp, WINDOW_SCALE, before, flag};
-use crate::host::Host;
-use crate::table::{FlowId, Key};
+use crate::flow::{FlowId, Key};
+use crate::host::StreamHost;
 
 /// Most payload of one super-frame: an IP packet with the longest headers that are sent here.
 const MAX_PAYLOAD: u32 = 65_535 - 40 - 20 - 12;
@@ -95,7 +95,7 @@ impl Tcp {
         id: FlowId,
         budget: u32,
         path: &mut Path<'_>,
-        host: &mut impl Host,
+        host: &mut impl StreamHost,
         out: &mut impl Emit,
     ) -> (Sent, u64) {
         let mut bytes = 0;
