@@ -3,23 +3,35 @@
 //! A socket is a descriptor, memory of the kernel and, towards the outside, one of the host's ports. Who wants one asks
 //! here first and gives it back here, whatever it is used for; so one container cannot use up what the others and the
 //! daemon itself need, and a refusal has a name instead of an error of the kernel.
+//!
+//! A fixed share would be too small for the one container that needs many and too large once several do. So a container
+//! may have [`SHARE`] times as many as are free: alone it gets most of them, and the more there are the less each gets.
+//! One in [`RESERVE`] is kept for containers that have few, so that whoever comes next gets some even if nobody gives back
+//! any.
 
 use std::collections::HashMap;
 
 use tapswitch_wire::{DropReason, PortId};
+
+/// How many times what is free a container may have.
+const SHARE: usize = 4;
+/// This part of all is kept for containers that have few.
+const RESERVE: usize = 8;
+/// "Few" is this part of all.
+const FEW: usize = 128;
 
 /// How many sockets there may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// In the network.
     pub flows: usize,
-    /// For each container.
+    /// For each container, however many are free.
     pub flows_per_container: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 16_384, flows_per_container: 4_096 }
+        Self { flows: 65_536, flows_per_container: 65_536 }
     }
 }
 
@@ -38,7 +50,10 @@ impl Budget {
     /// Whether this container may have one more.
     pub(crate) fn check(&self, container: PortId) -> Result<(), DropReason> {
         let has = self.by_container.get(&container).copied().unwrap_or(0);
-        let full = self.taken >= self.limits.flows || has >= self.limits.flows_per_container;
+        let free = self.limits.flows.saturating_sub(self.taken);
+        let shared = free.saturating_sub(self.limits.flows / RESERVE).saturating_mul(SHARE);
+        let few = if free > 0 { (self.limits.flows / FEW).max(1) } else { 0 };
+        let full = has >= self.limits.flows_per_container.min(shared.max(few));
         if full { Err(DropReason::FlowLimit) } else { Ok(()) }
     }
 
@@ -79,5 +94,19 @@ mod tests {
         budget.give(a);
         assert_eq!(budget.check(b), Ok(()));
         assert_eq!(budget.check(a), Ok(()));
+    }
+
+    #[test]
+    fn lm_4_whoever_comes_next_finds_some_left_however_many_want_all_of_them() {
+        let mut budget = Budget::new(Limits { flows: 1_000, ..Limits::default() });
+        for container in 1..=16 {
+            let mut got = 0;
+            while budget.check(PortId(container)).is_ok() {
+                budget.take(PortId(container));
+                got += 1;
+            }
+            assert!(got >= 1_000 / FEW, "container {container} gets {got}");
+            assert!(container != 1 || got == 700, "alone it gets {got}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub mod segment;
 mod time;
 
 pub use addr::Mac;
-pub use drop::{DropCounters, DropReason};
+pub use drop::{DropCounters, DropReason, Help};
 pub use frame::{Frame, FrameOf, FrameRef};
 pub use journey::{Journey, Kind, Recorded, Stage, Step, Unheard};
 pub use meta::{ChecksumState, Gso, GsoKind, Meta, VNET_HEADER_LEN};

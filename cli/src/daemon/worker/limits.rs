@@ -2,7 +2,7 @@
 //!
 //! Each flow of an uplink is a descriptor. The daemon takes as many as it may have, keeps some for itself (TAPs, control
 //! connections, files), and shares the rest among its networks, so that running out is refused to one container with a
-//! named drop and never hits the daemon's own work.
+//! named drop and never hits the daemon's own work. How containers share is the relay's matter.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tapswitch_relay::Limits;
@@ -10,8 +10,6 @@ use tapswitch_switch::MAX_PORTS;
 
 /// Descriptors that a poll thread has of its own, and then some.
 const OF_A_THREAD: u64 = 8;
-/// One container gets at most this part of its network's flows.
-const CONTAINER_SHARE: usize = 4;
 
 /// Raises the limit of open files as far as an ordinary user may, and divides it among `networks`.
 pub(super) fn flows(networks: usize, queues: usize, threads: usize) -> Limits {
@@ -33,7 +31,7 @@ fn share(files: u64, reserved: u64, networks: usize, most: Limits) -> Limits {
     let for_flows = files.saturating_sub(reserved.min(files / 2));
     let each = usize::try_from(for_flows).unwrap_or(usize::MAX) / networks.max(1);
     let flows = each.clamp(1, most.flows);
-    Limits { flows, flows_per_container: (flows / CONTAINER_SHARE).clamp(1, most.flows_per_container) }
+    Limits { flows, flows_per_container: most.flows_per_container.min(flows) }
 }
 
 #[cfg(test)]

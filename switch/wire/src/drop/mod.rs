@@ -1,7 +1,11 @@
 //! Why a frame went no further: the one list for the whole workspace.
 
+mod help;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+pub use help::Help;
 
 macro_rules! reasons {
     ($($variant:ident, $name:literal, $text:literal;)*) => {
