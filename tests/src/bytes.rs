@@ -36,9 +36,11 @@ pub fn receive(from: &mut impl Read) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut len = 0;
     loop {
-        match from.read(&mut block)? {
-            0 => return Ok(Digest { len, sha256: hash.finalize().into() }),
-            n => {
+        match from.read(&mut block) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(0) => return Ok(Digest { len, sha256: hash.finalize().into() }),
+            Ok(n) => {
                 hash.update(&block[..n]);
                 len += n as u64;
             }

@@ -36,6 +36,21 @@ pub(crate) fn process(pid: u32) -> Result<Duration, String> {
     Ok(sum)
 }
 
+/// The process `pid` and all that descend from it, as far as the kernel tells.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(&member) = family.get(at) {
+        at += 1;
+        let tasks = std::fs::read_dir(format!("/proc/{member}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    family
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +61,25 @@ mod tests {
         assert_eq!(busy(stat), Some(4.35));
         assert_eq!(busy("cpu0 1 2 3 4 5 6 7\n"), None);
         assert_eq!(busy("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
+    fn a_family_has_its_children_and_theirs() {
+        let script = "sleep 60 & echo; read -r _; kill $!";
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let mut line = [0; 1];
+        std::io::Read::read_exact(&mut shell.stdout.take().expect("its stdout"), &mut line).expect("a line");
+        let family = family(std::process::id());
+        assert!(family.contains(&shell.id()));
+        // This one, the shell, and its child.
+        assert!(family.len() >= 3, "{family:?}");
+        drop(shell.stdin.take());
+        shell.wait().expect("it ends");
     }
 
     #[test]

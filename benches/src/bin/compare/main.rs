@@ -5,7 +5,8 @@
 //! Goal: figures that somebody else can get again, and that favour nobody. Two containers (network namespaces) hang on
 //! each peer: tapswitch, the kernel's bridge, a bare veth pair (the limit), vde_switch, and Open vSwitch's datapath in
 //! user space. Or, with `--nat`, one container reaches a server through each of them: tapswitch's uplinks, and the
-//! kernel's bridge with nft's masquerade. All of these worlds stand at once. One *round* measures each test on each peer
+//! kernel's bridge with nft's masquerade. Or, with `--rootless`, through what an ordinary user can start: tapswitch's relay,
+//! pasta and slirp4netns. All of these worlds stand at once. One *round* measures each test on each peer
 //! once, so that whatever else the machine does disturbs all of them alike; whoever begins changes with the round. The
 //! processes of peers that are not being measured are stopped (SIGSTOP), so that one that spins takes nothing from the
 //! others.

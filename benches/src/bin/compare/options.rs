@@ -9,7 +9,8 @@ use crate::measure::Test;
 use crate::world::World;
 
 /// Measures container to container, side by side: tapswitch, the kernel's bridge, a veth pair, vde_switch, Open vSwitch;
-/// with --nat a container's way to the outside: tapswitch's packet uplinks, the kernel's bridge and masquerade
+/// with --nat a container's way to the outside: tapswitch's packet uplinks, the kernel's bridge and masquerade; with
+/// --rootless the ways that an ordinary user can start: tapswitch's relay, pasta, slirp4netns
 ///
 /// Needs root, because the peers do. All of it happens in namespaces that end with the program. Prints for each test and
 /// peer the median, the range, the ratio of the medians, and the CPU time; writes results.json and a plot for each test.
@@ -29,6 +30,8 @@ const EXAMPLES: &str = "Examples:
   benches/compare --peers bridge --variant before@old/tapswitch= --variant after@new/tapswitch=
   benches/compare --nat
   benches/compare --nat --peers nat,bridge-nft --tests connect,sessions100k --variant uring='--io uring'
+  benches/compare --rootless
+  benches/compare --rootless --peers user,pasta --tests flow-memory,startup --flows 4000
   benches/compare --from benches/runs/2026-11-21/results.json";
 
 #[derive(Subcommand)]
@@ -44,12 +47,19 @@ pub(crate) struct Options {
     #[arg(long)]
     nat: bool,
 
-    /// What to measure [default: tapswitch,bridge,veth,vde,ovs; with --nat nat,tun,bridge-nft]
+    /// From a container to a server outside and back, through what an ordinary user can start: tapswitch's relay, pasta
+    /// and slirp4netns, all run by one; beside them the kernel's bridge and masquerade, which need root. pasta and
+    /// slirp4netns are those on the PATH [default: from container to container]
+    #[arg(long, conflicts_with = "nat")]
+    rootless: bool,
+
+    /// What to measure [default: tapswitch,bridge,veth,vde,ovs; with --nat nat,tun,bridge-nft; with --rootless
+    /// user,pasta,pasta-1500,slirp4netns,slirp4netns-1500,bridge-nft]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Vec<PeerKind>,
 
     /// A further tapswitch datapath, called NAME, with ARGS added to its `up`, and with another binary if PATH is given;
-    /// may be repeated; with --nat its uplink is nat: [default: none]
+    /// may be repeated; with --nat its uplink is nat:, with --rootless user [default: none]
     #[arg(long = "variant", value_name = "NAME[@PATH]=ARGS")]
     pub variants: Vec<Variant>,
 
@@ -73,6 +83,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: Option<u32>,
 
+    /// With --rootless: TCP connections that the tests of idle ones hold [default: as many as every peer holds, at most
+    /// 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub flows: Option<u32>,
+
     /// Short and rough: to see that everything works
     #[arg(long)]
     quick: bool,
@@ -89,7 +104,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub no_offload: bool,
 
-    /// Directory for results.json and the plots [default: benches/runs/YYYY-MM-DD, with --nat YYYY-MM-DD-nat]
+    /// Directory for results.json and the plots [default: benches/runs/YYYY-MM-DD, with --nat YYYY-MM-DD-nat, with
+    /// --rootless YYYY-MM-DD-rootless]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
@@ -108,7 +124,11 @@ impl Options {
     }
 
     pub(crate) fn world(&self) -> World {
-        if self.nat { World::Nat } else { World::Switch }
+        match (self.nat, self.rootless) {
+            (true, _) => World::Nat,
+            (false, true) => World::Rootless,
+            (false, false) => World::Switch,
+        }
     }
 
     /// What is to be measured beside the variants.
@@ -118,6 +138,14 @@ impl Options {
                 vec![PeerKind::Tapswitch, PeerKind::Bridge, PeerKind::Veth, PeerKind::Vde, PeerKind::Ovs]
             }
             ([], World::Nat) => vec![PeerKind::Nat, PeerKind::Tun, PeerKind::BridgeNft],
+            ([], World::Rootless) => vec![
+                PeerKind::User,
+                PeerKind::Pasta,
+                PeerKind::Pasta1500,
+                PeerKind::Slirp4netns,
+                PeerKind::Slirp4netns1500,
+                PeerKind::BridgeNft,
+            ],
             (asked, _) => asked.to_vec(),
         }
     }
@@ -138,6 +166,7 @@ impl Options {
         let of_variants = match self.world() {
             World::Switch => PeerKind::Tapswitch,
             World::Nat => PeerKind::Nat,
+            World::Rootless => PeerKind::User,
         };
         let variants = self.variants.iter().cloned().map(|variant| (of_variants, variant));
         let with_bin =
@@ -148,13 +177,17 @@ impl Options {
 
     /// What clap cannot know: that names are unique, and that peers and tests belong to the world that is measured.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let here = if self.nat { "with" } else { "without" };
+        let here = match self.world() {
+            World::Switch => "without --nat or --rootless",
+            World::Nat => "with --nat",
+            World::Rootless => "with --rootless",
+        };
         let peers = self.peers();
-        if let Some(peer) = peers.iter().find(|peer| peer.world() != self.world()) {
-            return Err(format!("there is no peer {} {here} --nat", peer.name()));
+        if let Some(peer) = peers.iter().find(|peer| !peer.is_of(self.world())) {
+            return Err(format!("there is no peer {} {here}", peer.name()));
         }
         if let Some(test) = self.tests().iter().find(|test| !test.is_of(self.world())) {
-            return Err(format!("there is no test {} {here} --nat", test.name()));
+            return Err(format!("there is no test {} {here}", test.name()));
         }
         let mut names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
         names.extend(self.variants.iter().map(|variant| variant.name.as_str()));
@@ -182,10 +215,21 @@ pub(crate) enum PeerKind {
     Nat,
     /// With --nat: tapswitch with the uplink tun:, which routes; the kernel masquerades
     Tun,
-    /// With --nat: tapswitch with the uplink user, which relays
+    /// With --nat or --rootless: tapswitch with the uplink user, which relays
     User,
-    /// With --nat: the kernel's bridge, and masquerade by nft
+    /// With --nat or --rootless: the kernel's bridge, and masquerade by nft
     BridgeNft,
+    /// With --rootless: pasta with its default MTU, 65520
+    Pasta,
+    /// With --rootless: pasta with MTU 1500, in the tests of streams
+    #[value(name = "pasta-1500")]
+    Pasta1500,
+    /// With --rootless: slirp4netns with MTU 65520
+    #[value(name = "slirp4netns")]
+    Slirp4netns,
+    /// With --rootless: slirp4netns with its default MTU, 1500, in the tests of streams
+    #[value(name = "slirp4netns-1500")]
+    Slirp4netns1500,
 }
 
 impl PeerKind {
@@ -200,6 +244,10 @@ impl PeerKind {
             Self::Tun => "tun",
             Self::User => "user",
             Self::BridgeNft => "bridge-nft",
+            Self::Pasta => "pasta",
+            Self::Pasta1500 => "pasta-1500",
+            Self::Slirp4netns => "slirp4netns",
+            Self::Slirp4netns1500 => "slirp4netns-1500",
         }
     }
 
@@ -207,10 +255,17 @@ impl PeerKind {
         matches!(self, Self::Tapswitch | Self::Nat | Self::Tun | Self::User)
     }
 
-    fn world(self) -> World {
+    /// What carries the frames of others than tapswitch, as an ordinary user.
+    pub(crate) fn is_rootless_peer(self) -> bool {
+        matches!(self, Self::Pasta | Self::Pasta1500 | Self::Slirp4netns | Self::Slirp4netns1500)
+    }
+
+    fn is_of(self, world: World) -> bool {
         match self {
-            Self::Tapswitch | Self::Bridge | Self::Veth | Self::Vde | Self::Ovs => World::Switch,
-            Self::Nat | Self::Tun | Self::User | Self::BridgeNft => World::Nat,
+            Self::Tapswitch | Self::Bridge | Self::Veth | Self::Vde | Self::Ovs => world == World::Switch,
+            Self::Nat | Self::Tun => world == World::Nat,
+            Self::User | Self::BridgeNft => world != World::Switch,
+            Self::Pasta | Self::Pasta1500 | Self::Slirp4netns | Self::Slirp4netns1500 => world == World::Rootless,
         }
     }
 }
@@ -331,6 +386,12 @@ mod tests {
             ("compare --peers nat", false),
             ("compare --nat --peers bridge", false),
             ("compare --tests connect", false),
+            ("compare --rootless", true),
+            ("compare --rootless --peers user,pasta-1500 --tests startup,udp-down,tcp1 --variant x=", true),
+            ("compare --rootless --tests sessions100k", false),
+            ("compare --rootless --peers nat", false),
+            ("compare --nat --peers pasta", false),
+            ("compare --nat --tests startup", false),
         ] {
             assert_eq!(options(line).check().is_ok(), whole, "{line}");
         }

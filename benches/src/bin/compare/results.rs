@@ -59,6 +59,9 @@ pub(crate) struct Settings {
     /// Receive buffer that the UDP tests' receivers ask for; absent: the kernel's default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rcvbuf: Option<usize>,
+    /// TCP connections that the tests of idle ones held, where they were run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flows: Option<u32>,
 }
 
 /// A peer.
@@ -128,16 +131,16 @@ pub(crate) struct Figures {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub datagrams: Option<Datagrams>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub memory: Option<Memory>,
+    pub memory: Option<Box<Memory>>,
 }
 
-/// Of many sessions at once.
+/// Of many sessions, or connections, at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Memory {
-    /// As the peer itself counts them.
+    /// Sessions as the peer itself counts them; connections as their ends do.
     pub sessions: u64,
-    /// Bytes that hold them, before there were any and with them: of the daemon its resident set, of the kernel the slab of
-    /// its conntrack entries.
+    /// Bytes that hold them, before there were any and with them: of the daemon, or the relay, its resident set, of the kernel
+    /// the slab of its conntrack entries.
     pub before: u64,
     pub after: u64,
     /// Of the kernel: all of its slabs, whatever they hold. A session there has parts outside of its entry.
@@ -145,6 +148,12 @@ pub(crate) struct Memory {
     pub slabs_before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub slabs_after: Option<u64>,
+    /// In those slabs of the kernel that connections lie in: the relay's sockets and their files, or what tracks them; and
+    /// those of both ends.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connections_before: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connections_after: Option<u64>,
 }
 
 /// Of request and response, or of connections.
@@ -253,6 +262,7 @@ pub(crate) mod tests {
                 mtu: 1500,
                 offload: true,
                 rcvbuf: None,
+                flows: None,
             },
             peers: ["tapswitch", "bridge"].map(|name| About { name: name.into(), what: "a switch".into() }).into(),
             tests: vec![Described::of(Test::Tcp1, World::Switch)],
@@ -275,7 +285,16 @@ pub(crate) mod tests {
             let dropped = BTreeMap::from([("switch: b tx-full".to_owned(), 7)]);
             figures.datagrams = Some(Datagrams { sent: 10, sent_per_second: 10.0, delivered: 3, dropped });
             let (slabs_before, slabs_after) = (Some(3), None);
-            figures.memory = Some(Memory { sessions: 7, before: 1, after: 2, slabs_before, slabs_after });
+            let (connections_before, connections_after) = (None, Some(5));
+            figures.memory = Some(Box::new(Memory {
+                sessions: 7,
+                before: 1,
+                after: 2,
+                slabs_before,
+                slabs_after,
+                connections_before,
+                connections_after,
+            }));
         }
         let text = serde_json::to_string(&results).expect("JSON");
         assert_eq!(serde_json::from_str::<Results>(&text).expect("results"), results);

@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::measure::{Measure, Test};
 use crate::options::Options;
 use crate::results::{Described, Outcome, Results, SCHEMA, Sample, Settings};
@@ -60,14 +62,20 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
     let day = match options.world() {
         World::Switch => date,
         World::Nat => format!("{date}-nat"),
+        World::Rootless => format!("{date}-rootless"),
     };
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from("benches/runs").join(day));
     // Before anything is measured: a run must not be lost because it cannot be kept.
     std::fs::create_dir_all(&out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
+    more_files(options.world())?;
     eprintln!("building {} peers", options.peers().len() + options.variants.len());
     let measure = Measure::new(options, facts.cpus);
     let peers = peers::build(options)?;
     let tests = options.tests();
+    let flows = match tests.iter().any(|&test| matches!(test, Test::FlowMemory | Test::FlowIdle)) {
+        true => Some(measure.find_flows(peers.iter())?),
+        false => None,
+    };
     let settings = Settings {
         world: options.world(),
         rounds: options.rounds(),
@@ -76,6 +84,7 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
         mtu: MTU,
         offload: !options.no_offload,
         rcvbuf: options.rcvbuf,
+        flows,
     };
     let about = peers.iter().map(|peer| peer.about.clone()).collect();
     let described = tests.iter().map(|&test| Described::of(test, options.world())).collect();
@@ -98,6 +107,16 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
     }
     progress.end();
     say(&results, Some(&out))
+}
+
+/// Lets relays, and the ends of many connections, open as many files as a process here may: those that do not ask for it
+/// shall not lag behind for that.
+fn more_files(world: World) -> Result<(), String> {
+    if world != World::Rootless {
+        return Ok(());
+    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(|error| format!("RLIMIT_NOFILE: {error}"))
 }
 
 /// CPUs that are busy while all peers stand still.

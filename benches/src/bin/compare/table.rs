@@ -13,6 +13,9 @@ use crate::world::World;
 /// Peers that the others are held against.
 const REFERENCES: [&str; 3] = ["bridge", "veth", "bridge-nft"];
 
+/// Others that an ordinary user can start; ours are held against the best of them.
+const ROOTLESS: [&str; 4] = ["pasta", "pasta-1500", "slirp4netns", "slirp4netns-1500"];
+
 /// CPUs that other work may keep busy before the figures are in doubt.
 const QUIET: f64 = 0.25;
 
@@ -25,9 +28,29 @@ const NOTHING: &str = "-";
 const WAY_OUT: &str = "\
 connect: one thread at each end, the client closes first; to 20 addresses, from the ports 32768 to 60999, tcp_tw_reuse=1;
   3 s at most; each measurement in a world of its own, with default options
+up, down: from the container, to the container; CPU seconds are those of the whole machine, both ends included
+";
+
+/// What those of a translator rest on besides.
+const TRANSLATED: &str = "\
 sessions: UDP, one datagram each, 20 000 source ports to as many addresses as it takes; each measurement in a world of its
   own; tapswitch's resident memory, or the kernel's nf_conntrack slab (and all slabs, for a session there has parts elsewhere)
-up, down: from the container, to the container; CPU seconds are those of the whole machine, both ends included
+";
+
+/// What else those of an ordinary user rest on.
+const OF_USERS: &str = "\
+/best rootless: against the best median of pasta and slirp4netns, whatever their MTU; where less is better, the least
+relays: run by uid 65533 without capabilities in the gateway's namespaces, the container's are a user and a network
+  namespace that he made in them; the kernel's peer is set up by root
+up of pasta: where it stands still with idle CPUs (0.2 Gbit/s), that is what was measured; a stream that does not end is
+  killed 10 s after its time, and failed
+connections: idle TCP, from one thread, to 20 addresses; each measurement in a world of its own; the growth of the relay's
+  resident set, or of the kernel's nf_conntrack slab. Kernel, with both ends: bytes a connection in its slabs of sockets,
+  files, epoll and conntrack; both ends are in them, too, so what counts is the difference to the kernel's row
+idle: CPU of the relay's processes over at least 10 s
+start: until the first TCP connection of a process that tries all the time, 0.5 ms after each refusal; of the command that
+  joins the container: pasta, slirp4netns, or tapswitch up and then attach, each through ip netns exec and setpriv
+published: by pasta --tcp-ports, slirp4netns add_hostfwd, tapswitch publish, nft dnat
 ";
 
 /// All that is printed at the end of a run.
@@ -45,11 +68,13 @@ fn test(text: &mut String, results: &Results, described: &Described) {
     let Described { test, title, unit, work_unit } = described;
     let of = |peer: &str| results.figures(*test, peer);
     let _ = writeln!(text, "{title} ({unit}) [{}]", test.name());
-    let references: Vec<(&str, f64)> = REFERENCES
-        .into_iter()
-        .filter_map(|peer| Some((peer, median(of(peer).iter().map(|figures| figures.value))?)))
-        .filter(|(_, value)| *value > 0.0)
-        .collect();
+    let median_of = |peer: &str| median(of(peer).iter().map(|figures| figures.value));
+    let ratio_to = |name: &'static str, value: Option<f64>| Some((name, value?)).filter(|(_, value)| *value > 0.0);
+    let mut references: Vec<(&str, f64)> =
+        REFERENCES.into_iter().filter_map(|peer| ratio_to(peer, median_of(peer))).collect();
+    let rootless = ROOTLESS.into_iter().filter_map(median_of);
+    let best = if test.less_is_better() { rootless.reduce(f64::min) } else { rootless.reduce(f64::max) };
+    references.extend(ratio_to("best rootless", best));
     let columns: Vec<Column> = columns(*test, work_unit, &references);
     let mut header = vec!["peer".to_owned(), "median".into(), "range".into()];
     header.extend(columns.iter().map(|column| column.title.clone()));
@@ -96,7 +121,7 @@ impl<'a> Column<'a> {
 
 fn columns<'a>(test: Test, work_unit: &str, references: &[(&'a str, f64)]) -> Vec<Column<'a>> {
     let mut columns = Vec::new();
-    if test == Test::Idle {
+    if matches!(test, Test::Idle | Test::FlowIdle) {
         return columns;
     }
     for &(name, reference) in references {
@@ -114,30 +139,40 @@ fn columns<'a>(test: Test, work_unit: &str, references: &[(&'a str, f64)]) -> Ve
             columns.push(latency("p99.9 us", |latency| latency.p999_us));
             columns.push(latency("lost", |latency| latency.lost as f64));
         }
-        Test::UdpSmall | Test::UdpGso => {
+        Test::UdpSmall | Test::UdpGso | Test::UdpDown => {
             columns.push(Column::median("sent", |figures| Some(figures.datagrams.as_ref()?.sent_per_second / 1e3)));
         }
-        Test::Sessions100k | Test::Sessions1m => {
+        Test::Startup => return columns,
+        Test::Sessions100k | Test::Sessions1m | Test::FlowMemory => {
             let memory = |title: &str, of: fn(&Memory) -> Option<f64>| {
                 Column::median(title, move |figures: &Figures| of(figures.memory.as_ref()?))
             };
-            columns.push(memory("sessions", |memory| Some(memory.sessions as f64)));
+            let what = if test == Test::FlowMemory { "connections" } else { "sessions" };
+            columns.push(memory(what, |memory| Some(memory.sessions as f64)));
             columns.push(memory("MiB before", |memory| Some(memory.before as f64 / MIB)));
             columns.push(memory("MiB after", |memory| Some(memory.after as f64 / MIB)));
-            columns.push(memory("with all slabs", |memory| {
-                let grown = memory.slabs_after? as f64 - memory.slabs_before? as f64;
-                Some(grown / memory.sessions as f64)
-            }));
+            if test == Test::FlowMemory {
+                columns.push(memory("kernel, with both ends", |memory| {
+                    grown(memory.connections_before, memory.connections_after, memory)
+                }));
+                return columns;
+            }
+            columns.push(memory("with all slabs", |memory| grown(memory.slabs_before, memory.slabs_after, memory)));
         }
         _ => columns.push(Column::median("retransmits", |figures| figures.retransmits.map(|count| count as f64))),
     }
     let per = |seconds: Option<f64>, figures: &Figures| Some(seconds? / figures.work).filter(|value| value.is_finite());
     columns.push(Column::median(format!("CPU s/{work_unit}"), move |figures| per(figures.cpu_seconds, figures)));
     columns.push(Column::median("of it switch", move |figures| per(figures.switch_cpu_seconds, figures)));
-    if let Test::UdpSmall | Test::UdpGso = test {
+    if let Test::UdpSmall | Test::UdpGso | Test::UdpDown = test {
         columns.push(Column::new("lost where", move |all| losses(test, all)));
     }
     columns
+}
+
+/// Bytes of a session or connection.
+fn grown(before: Option<u64>, after: Option<u64>, memory: &Memory) -> Option<f64> {
+    Some((after? as f64 - before? as f64) / memory.sessions as f64)
 }
 
 /// Where datagrams were lost: as a part of what was sent, or, where frames and buffers were counted, as their rate.
@@ -154,7 +189,7 @@ fn losses(test: Test, all: &[&Figures]) -> Option<String> {
     let mut places: Vec<(&str, f64)> = places.into_iter().collect();
     places.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let words = places.into_iter().map(|(place, count)| match test {
-        Test::UdpSmall => format!("{place} {:.1} %", 100.0 * count / sent),
+        Test::UdpSmall | Test::UdpDown => format!("{place} {:.1} %", 100.0 * count / sent),
         _ => format!("{place} {} thousand frames/s", number(count / seconds / 1e3)),
     });
     let words: Vec<String> = words.collect();
@@ -173,14 +208,20 @@ fn facts(text: &mut String, results: &Results) {
             let _ = writeln!(text, "the machine was not quiet before {disturbed} of {all} measurements: doubt them");
         }
     }
-    if settings.world == World::Nat {
+    if settings.world.is_way_out() {
         text.push_str(WAY_OUT);
     }
+    match settings.world {
+        World::Switch => {}
+        World::Nat => text.push_str(TRANSLATED),
+        World::Rootless => text.push_str(OF_USERS),
+    }
     let offload = if settings.offload { "each with the offloads it has" } else { "offloads off" };
+    let elsewhere = if settings.world == World::Rootless { " unless it says otherwise below" } else { "" };
     let rcvbuf = settings.rcvbuf.map_or_else(|| "the kernel's default".into(), |bytes| format!("{bytes} bytes"));
     let _ = writeln!(
         text,
-        "TCP {}, MTU {}, {offload}, UDP receive buffer {rcvbuf}",
+        "TCP {}, MTU {}{elsewhere}, {offload}, UDP receive buffer {rcvbuf}",
         settings.congestion_control, settings.mtu
     );
     let _ = writeln!(text, "{}, {} CPUs, {}, {}", facts.cpu, facts.cpus, facts.kernel, facts.iperf3);
@@ -221,8 +262,8 @@ pub(crate) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Datagrams;
     use crate::results::tests::example;
+    use crate::results::{About, Datagrams, Outcome, Sample};
 
     #[test]
     fn the_table_shows_medians_ranges_ratios_and_failures() {
@@ -258,6 +299,31 @@ mod tests {
         let expected = "receiver's socket 0.020 thousand frames/s, uncounted 0.005 thousand frames/s";
         assert_eq!(shown.as_deref(), Some(expected));
         assert_eq!(losses(Test::UdpSmall, &[&Figures::default()]), None);
+    }
+
+    #[test]
+    fn ours_is_held_against_the_best_of_the_rootless_peers() {
+        let row = |test: Test| {
+            let mut results = example();
+            results.tests = vec![Described::of(test, World::Rootless)];
+            results.peers[0].name = "user".into();
+            let other = |name: &str| About { name: name.into(), ..results.peers[1].clone() };
+            results.peers.extend([other("pasta"), other("slirp4netns-1500")]);
+            results.samples = [("user", 30.0), ("bridge", 60.0), ("pasta", 40.0), ("slirp4netns-1500", 10.0)]
+                .map(|(peer, value)| Sample {
+                    round: 1,
+                    test,
+                    peer: peer.into(),
+                    background_cpus: 0.0,
+                    outcome: Outcome::Measured(Figures { value, ..Figures::default() }),
+                })
+                .into();
+            let text = all(&results);
+            let line = text.lines().find(|line| line.starts_with("user")).expect("a row").to_owned();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(row(Test::Tcp1).starts_with("user 30.0 30.0 to 30.0 0.50x 0.75x"), "{}", row(Test::Tcp1));
+        assert_eq!(row(Test::Startup), "user 30.0 30.0 to 30.0 0.50x 3.00x");
     }
 
     #[test]

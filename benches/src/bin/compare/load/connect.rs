@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::at;
 use super::rr::{Answered, repeat};
 
-const PORT: u16 = 5303;
+pub(super) const PORT: u16 = 5303;
 
 /// Addresses of the server.
 const SERVERS: u8 = 20;

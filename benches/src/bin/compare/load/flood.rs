@@ -3,6 +3,8 @@
 //! The sender first says hello until the receiver answers: that opens the path, so that the flood does not begin with
 //! frames waiting for ARP, and a path that does not work is a failure instead of a rate of zero. The receiver is done
 //! when nothing has come for a while. Both tell what their own kernel dropped meanwhile.
+//!
+//! The other way round ([`pour`], [`fetch`]) the receiver says hello: it is behind a translator, and the sender answers.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -70,9 +72,24 @@ pub(super) fn send(kind: Kind, to: Ipv4Addr, seconds: u64) -> Result<Sent, Strin
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(at("cannot bind"))?;
     socket.connect((to, PORT)).map_err(at("cannot connect"))?;
     greet(&socket)?;
+    flood(&socket, kind, seconds)
+}
+
+/// To whoever says hello first.
+pub(super) fn pour(kind: Kind, seconds: u64) -> Result<Sent, String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).map_err(at("cannot bind"))?;
+    super::ready();
+    let mut hello = [0; HELLO.len()];
+    let (_, from) = socket.recv_from(&mut hello).map_err(at("cannot receive"))?;
+    socket.connect(from).map_err(at("cannot connect"))?;
+    socket.send(&hello).map_err(at("cannot answer the hello"))?;
+    flood(&socket, kind, seconds)
+}
+
+fn flood(socket: &UdpSocket, kind: Kind, seconds: u64) -> Result<Sent, String> {
     if kind == Kind::Gso {
         let size = i32::try_from(SEGMENT).map_err(|error| error.to_string())?;
-        setsockopt(&socket, sockopt::UdpGsoSegment, &size).map_err(|error| format!("UDP_SEGMENT: {error}"))?;
+        setsockopt(socket, sockopt::UdpGsoSegment, &size).map_err(|error| format!("UDP_SEGMENT: {error}"))?;
     }
     let (size, count) = kind.batch();
     let payload = vec![0x5a; size];
@@ -88,7 +105,8 @@ pub(super) fn send(kind: Kind, to: Ipv4Addr, seconds: u64) -> Result<Sent, Strin
         match sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &addresses, [], MsgFlags::empty()) {
             Ok(sent) => messages += sent.count() as u64,
             // The queue of the device is full: a container would try again, too.
-            Err(Errno::ENOBUFS | Errno::EAGAIN) => {}
+            // So would it after word that something on the way, or the receiver, would not take one.
+            Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::ECONNREFUSED) => {}
             Err(error) => return Err(format!("cannot send: {error}")),
         }
         now = Instant::now();
@@ -112,19 +130,36 @@ fn greet(socket: &UdpSocket) -> Result<(), String> {
 }
 
 pub(super) fn receive(kind: Kind, rcvbuf: Option<usize>) -> Result<Received, String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).map_err(at("cannot bind"))?;
-    if let Some(bytes) = rcvbuf {
-        setsockopt(&socket, sockopt::RcvBufForce, &bytes).map_err(|error| format!("SO_RCVBUFFORCE: {error}"))?;
-    }
+    let socket = receiver(PORT, rcvbuf)?;
     super::ready();
     let mut hello = [0; HELLO.len()];
     let (_, from) = socket.recv_from(&mut hello).map_err(at("cannot receive"))?;
-    if kind == Kind::Gso {
-        setsockopt(&socket, sockopt::UdpGroSegment, &true).map_err(|error| format!("UDP_GRO: {error}"))?;
+    count(&socket, kind, || socket.send_to(&hello, from).map(drop).map_err(at("cannot answer the hello")))
+}
+
+/// From a sender that waits for a hello.
+pub(super) fn fetch(kind: Kind, to: Ipv4Addr, rcvbuf: Option<usize>) -> Result<Received, String> {
+    let socket = receiver(0, rcvbuf)?;
+    socket.connect((to, PORT)).map_err(at("cannot connect"))?;
+    count(&socket, kind, || greet(&socket))
+}
+
+fn receiver(port: u16, rcvbuf: Option<usize>) -> Result<UdpSocket, String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(at("cannot bind"))?;
+    if let Some(bytes) = rcvbuf {
+        setsockopt(&socket, sockopt::RcvBufForce, &bytes).map_err(|error| format!("SO_RCVBUFFORCE: {error}"))?;
     }
-    socket.set_read_timeout(Some(QUIET)).map_err(at("SO_RCVTIMEO"))?;
+    Ok(socket)
+}
+
+/// What comes after `begin`, until nothing has come for a while.
+fn count(socket: &UdpSocket, kind: Kind, begin: impl FnOnce() -> Result<(), String>) -> Result<Received, String> {
+    if kind == Kind::Gso {
+        setsockopt(socket, sockopt::UdpGroSegment, &true).map_err(|error| format!("UDP_GRO: {error}"))?;
+    }
     let before = (kernel::interface_drops()?, kernel::udp_errors()?);
-    socket.send_to(&hello, from).map_err(at("cannot answer the hello"))?;
+    begin()?;
+    socket.set_read_timeout(Some(QUIET)).map_err(at("SO_RCVTIMEO"))?;
 
     let (size, count) = match kind {
         Kind::Small => (2 * SMALL, BATCH),

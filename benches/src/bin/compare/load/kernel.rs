@@ -16,7 +16,12 @@ pub(super) fn interface_drops() -> Result<InterfaceDrops, String> {
 /// Datagrams that reached UDP and no program: full buffers, bad checksums and the like (`InErrors`, which includes the
 /// `RcvbufErrors`).
 pub(super) fn udp_errors() -> Result<u64, String> {
-    let text = read("/proc/self/net/snmp")?;
+    udp_errors_of("self")
+}
+
+/// Of the network namespace of the process `pid`.
+pub(crate) fn udp_errors_of(pid: &str) -> Result<u64, String> {
+    let text = read(&format!("/proc/{pid}/net/snmp"))?;
     parse_snmp(&text, "Udp").get("InErrors").copied().ok_or_else(|| "no InErrors of Udp in /proc/net/snmp".into())
 }
 

@@ -3,7 +3,9 @@
 
 mod connect;
 mod flood;
+mod hold;
 mod kernel;
+mod reach;
 mod rr;
 mod sessions;
 mod spin;
@@ -15,6 +17,8 @@ use serde::Serialize;
 
 pub(crate) use connect::servers;
 pub(crate) use flood::{Received, Sent};
+pub(crate) use hold::{Holding, LIMIT as HOLDING};
+pub(crate) use kernel::udp_errors_of;
 pub(crate) use rr::Answered;
 pub(crate) use sessions::Opened;
 
@@ -41,12 +45,27 @@ pub(crate) enum Load {
         #[arg(long)]
         rcvbuf: Option<usize>,
     },
+    /// Sends datagrams as fast as it can to whoever says hello first
+    Pour { kind: Kind, seconds: u64 },
+    /// Says hello, and counts datagrams until no more come
+    Fetch {
+        kind: Kind,
+        to: Ipv4Addr,
+        #[arg(long)]
+        rcvbuf: Option<usize>,
+    },
     /// Takes connections, and sends back one byte on each
     Serve,
     /// Connects, sends a byte, waits for the answer, closes, and connects again
     Connect { seconds: u64 },
     /// Sends one datagram for each of so many sessions
     Open { sessions: u32, from: Ipv4Addr, rate: u32 },
+    /// Takes connections and keeps them
+    Keep,
+    /// Opens so many connections and holds them
+    Hold { flows: u32 },
+    /// Tries to connect, and says when it first could
+    Reach { to: Ipv4Addr },
     /// Keeps one CPU busy
     Spin,
 }
@@ -72,6 +91,11 @@ pub(crate) fn run(load: &Load) -> Result<(), String> {
         Load::Ask { proto, to, seconds } => report(&rr::ask(proto, to, seconds)?),
         Load::Send { kind, to, seconds } => report(&flood::send(kind, to, seconds)?),
         Load::Receive { kind, rcvbuf } => report(&flood::receive(kind, rcvbuf)?),
+        Load::Pour { kind, seconds } => report(&flood::pour(kind, seconds)?),
+        Load::Fetch { kind, to, rcvbuf } => report(&flood::fetch(kind, to, rcvbuf)?),
+        Load::Keep => hold::keep(),
+        Load::Hold { flows } => hold::hold(flows),
+        Load::Reach { to } => report(&reach::reach(to)?),
         Load::Serve => connect::serve(),
         Load::Connect { seconds } => report(&connect::connect(seconds)?),
         Load::Open { sessions, from, rate } => report(&sessions::open(sessions, from, rate)?),

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use crate::process::Process;
 use crate::results::Figures;
-use crate::world::Peer;
+use crate::world::{Netns, Peer};
+use std::net::Ipv4Addr;
 
 use super::{Measure, START};
 
@@ -36,11 +37,28 @@ struct Sum {
     retransmits: Option<u64>,
 }
 
+/// Who listens, who connects to it, and under which address.
+struct Ends<'a> {
+    server: &'a Netns,
+    client: &'a Netns,
+    addr: Ipv4Addr,
+}
+
 pub(super) fn measure(measure: &Measure<'_>, peer: &Peer, streams: u32, reverse: bool) -> Result<Figures, String> {
-    let mut server = Process::start("iperf3 -s", peer.b.command("iperf3").args(["-s", "-1", "--forceflush"]))?;
+    stream(measure, peer, Ends { server: &peer.b, client: &peer.a, addr: peer.b_addr }, streams, reverse)
+}
+
+/// Through a published port, from outside; or, reversed, to the outside.
+pub(super) fn published(measure: &Measure<'_>, peer: &Peer, reverse: bool) -> Result<Figures, String> {
+    let (server, client, addr) = peer.published()?;
+    stream(measure, peer, Ends { server, client, addr }, 1, reverse)
+}
+
+fn stream(measure: &Measure<'_>, peer: &Peer, ends: Ends<'_>, streams: u32, reverse: bool) -> Result<Figures, String> {
+    let mut server = Process::start("iperf3 -s", ends.server.command("iperf3").args(["-s", "-1", "--forceflush"]))?;
     server.expect("listening", START)?;
-    let mut command = peer.a.command("iperf3");
-    command.args(["--json", "--connect-timeout", "3000", "-c", &peer.b_addr.to_string()]);
+    let mut command = ends.client.command("iperf3");
+    command.args(["--json", "--connect-timeout", "3000", "-c", &ends.addr.to_string()]);
     command.args(["-t", &measure.seconds().to_string(), "-P", &streams.to_string()]);
     if reverse {
         command.arg("-R");

@@ -11,11 +11,8 @@ use super::Measure;
 pub(super) use crate::load::Kind;
 
 pub(super) fn measure(measure: &Measure<'_>, peer: &Peer, kind: Kind) -> Result<Figures, String> {
-    let name = match kind {
-        Kind::Small => "small",
-        Kind::Gso => "gso",
-    };
-    let rcvbuf = measure.options.rcvbuf.map(|bytes| format!("--rcvbuf={bytes}"));
+    let name = name(kind);
+    let rcvbuf = rcvbuf(measure);
     let args: Vec<&str> = ["receive", name].into_iter().chain(rcvbuf.as_deref()).collect();
     let receiver = measure.server(&peer.b, &args)?;
     let before = peer.drops()?;
@@ -24,7 +21,41 @@ pub(super) fn measure(measure: &Measure<'_>, peer: &Peer, kind: Kind) -> Result<
     let sent: Sent = serde_json::from_str(&said).map_err(|error| format!("cannot read what was sent: {error}"))?;
     let said = receiver.finish(measure.limit())?;
     let received: Received = serde_json::from_str(&said).map_err(|error| format!("cannot read what came: {error}"))?;
-    let by_switch = since(&before, peer.drops()?);
+    figures(kind, &sent, &received, since(&before, peer.drops()?), used)
+}
+
+/// From outside, to a container that asked for it.
+pub(super) fn down(measure: &Measure<'_>, peer: &Peer, kind: Kind) -> Result<Figures, String> {
+    let name = name(kind);
+    let sender = measure.server(&peer.b, &["pour", name, &measure.seconds().to_string()])?;
+    let before = peer.drops()?;
+    let (addr, rcvbuf) = (peer.b_addr.to_string(), rcvbuf(measure));
+    let args: Vec<&str> = ["fetch", name, &addr].into_iter().chain(rcvbuf.as_deref()).collect();
+    let (said, used) = measure.metered(peer, "load fetch", &mut measure.load(&peer.a, &args))?;
+    let received: Received = serde_json::from_str(&said).map_err(|error| format!("cannot read what came: {error}"))?;
+    let said = sender.finish(measure.limit())?;
+    let sent: Sent = serde_json::from_str(&said).map_err(|error| format!("cannot read what was sent: {error}"))?;
+    figures(kind, &sent, &received, since(&before, peer.drops()?), used)
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Small => "small",
+        Kind::Gso => "gso",
+    }
+}
+
+fn rcvbuf(measure: &Measure<'_>) -> Option<String> {
+    measure.options.rcvbuf.map(|bytes| format!("--rcvbuf={bytes}"))
+}
+
+fn figures(
+    kind: Kind,
+    sent: &Sent,
+    received: &Received,
+    by_switch: BTreeMap<String, u64>,
+    used: Figures,
+) -> Result<Figures, String> {
     if received.datagrams == 0 {
         return Err(format!("none of {} datagrams arrived", sent.datagrams));
     }
@@ -37,7 +68,7 @@ pub(super) fn measure(measure: &Measure<'_>, peer: &Peer, kind: Kind) -> Result<
             sent: sent.datagrams,
             sent_per_second: sent.datagrams as f64 / sent.seconds,
             delivered: received.datagrams,
-            dropped: losses(kind, &sent, &received, by_switch),
+            dropped: losses(kind, sent, received, by_switch),
         }),
         ..used
     })

@@ -2,10 +2,13 @@
 
 mod bulk;
 mod flood;
+mod flows;
 mod rr;
 mod sessions;
+mod startup;
 mod test;
 
+use std::cell::Cell;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ use crate::load::READY;
 use crate::options::Options;
 use crate::process::Process;
 use crate::results::Figures;
-use crate::world::{Netns, Peer, Room};
+use crate::world::{Netns, Peer, Room, World};
 
 pub(crate) use test::Test;
 
@@ -31,6 +34,8 @@ const PROGRAM: &str = "/proc/1/exe";
 pub(crate) struct Measure<'a> {
     options: &'a Options,
     cpus: usize,
+    /// TCP connections that the tests of idle ones hold.
+    flows: Cell<u32>,
 }
 
 /// CPU time at one moment.
@@ -41,11 +46,14 @@ struct Meter {
 
 impl<'a> Measure<'a> {
     pub(crate) fn new(options: &'a Options, cpus: usize) -> Self {
-        Self { options, cpus }
+        Self { options, cpus, flows: Cell::new(options.flows.unwrap_or(flows::MOST)) }
     }
 
     /// Measures `test` once on `peer`, or on one built like it, which is let run for that long.
     pub(crate) fn once(&self, test: Test, peer: &Peer) -> Result<Figures, String> {
+        if test == Test::Startup {
+            return startup::measure(self, peer);
+        }
         if !test.needs_own_world() {
             return self.on(test, peer);
         }
@@ -62,11 +70,17 @@ impl<'a> Measure<'a> {
             Test::Tcp1Reverse => bulk::measure(self, peer, 1, true),
             Test::Tcp4 => bulk::measure(self, peer, 4, false),
             Test::Tcp4Reverse => bulk::measure(self, peer, 4, true),
+            Test::PublishIn => bulk::published(self, peer, false),
+            Test::PublishOut => bulk::published(self, peer, true),
             Test::TcpRr | Test::TcpRrLoad => rr::measure(self, peer, "tcp"),
             Test::UdpRr | Test::UdpRrLoad => rr::measure(self, peer, "udp"),
             Test::UdpSmall => flood::measure(self, peer, flood::Kind::Small),
             Test::UdpGso => flood::measure(self, peer, flood::Kind::Gso),
+            Test::UdpDown => flood::down(self, peer, flood::Kind::Small),
             Test::Idle => self.idle(peer),
+            Test::FlowMemory => flows::memory(self, peer),
+            Test::FlowIdle => flows::idle(self, peer),
+            Test::Startup => startup::measure(self, peer),
             Test::Connect => rr::connect(self, peer),
             Test::Sessions100k => sessions::measure(self, peer, 100_000),
             Test::Sessions1m => sessions::measure(self, peer, 1_000_000),
@@ -81,7 +95,7 @@ impl<'a> Measure<'a> {
         // What was left over from before has to be done first.
         std::thread::sleep(Duration::from_millis(500));
         let (before, begin) = (peer.switch_cpu()?, Instant::now());
-        std::thread::sleep(Duration::from_secs(self.seconds()));
+        std::thread::sleep(self.quiet());
         let seconds = begin.elapsed().as_secs_f64();
         let used = peer.switch_cpu()?.saturating_sub(before).as_secs_f64();
         let value = 100.0 * used / seconds;
@@ -102,6 +116,13 @@ impl<'a> Measure<'a> {
 
     fn seconds(&self) -> u64 {
         self.options.seconds().into()
+    }
+
+    /// How long the idle tests look: what others do in many seconds only has to be seen, too.
+    fn quiet(&self) -> Duration {
+        const ENOUGH: u64 = 10;
+        let least = if self.options.world() == World::Rootless { ENOUGH } else { 0 };
+        Duration::from_secs(self.seconds().max(least))
     }
 
     /// How long a load generator may take at most.

@@ -48,9 +48,11 @@ pub(super) fn measure(measure: &Measure<'_>, peer: &Peer, sessions: u32) -> Resu
                 after: after.bytes,
                 slabs_before: before.slabs,
                 slabs_after: after.slabs,
+                connections_before: None,
+                connections_after: None,
             };
             let value = after.bytes.saturating_sub(before.bytes) as f64 / found as f64;
-            return Ok(Figures { value, work: found as f64 / 1e6, memory: Some(memory), ..all });
+            return Ok(Figures { value, work: found as f64 / 1e6, memory: Some(Box::new(memory)), ..all });
         }
         if found < wanted / 10 {
             return Err(format!(
@@ -67,7 +69,7 @@ fn sum(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 /// What is held once that does not change any more: the kernel gives back what an earlier world held in its own time, and
 /// a daemon works off what was sent to it.
-fn settled(peer: &Peer) -> Result<Held, String> {
+pub(super) fn settled(peer: &Peer) -> Result<Held, String> {
     let deadline = Instant::now() + SETTLE;
     let mut last = (peer.held()?, Instant::now());
     loop {

@@ -25,6 +25,8 @@ pub(crate) enum Test {
     UdpSmall,
     /// Datagrams of 1400 bytes, sent with UDP_SEGMENT, received with UDP_GRO
     UdpGso,
+    /// With --rootless: datagrams of 18 bytes from outside, to a container that asked for them
+    UdpDown,
     /// CPU time of the switch while the containers are quiet
     Idle,
     /// One stream, all CPUs kept busy by the containers
@@ -33,12 +35,22 @@ pub(crate) enum Test {
     TcpRrLoad,
     /// One byte there and back over UDP, all CPUs kept busy by the containers
     UdpRrLoad,
-    /// With --nat: TCP connections one after the other, one byte there and back on each
+    /// With --nat or --rootless: TCP connections one after the other, one byte there and back on each
     Connect,
     /// With --nat: memory of 100 000 UDP sessions
     Sessions100k,
     /// With --nat: memory of 1 000 000 UDP sessions
     Sessions1m,
+    /// With --rootless: memory of idle TCP connections, as many as --flows says
+    FlowMemory,
+    /// With --rootless: CPU time of the relay while it holds as many
+    FlowIdle,
+    /// With --rootless: from the start of the program to the first connection from the container
+    Startup,
+    /// With --rootless: one stream from outside, through a published port
+    PublishIn,
+    /// With --rootless: one stream to the outside, on a connection through a published port
+    PublishOut,
 }
 
 impl Test {
@@ -48,13 +60,34 @@ impl Test {
 
     /// Whether it can be measured in this world.
     pub(crate) fn is_of(self, world: World) -> bool {
-        world == World::Nat || !self.needs_own_world()
+        match world {
+            World::Switch => !self.needs_own_world() && !self.is_of_the_rootless(),
+            World::Nat => !self.is_of_the_rootless(),
+            World::Rootless => !self.under_load() && self.sessions().is_none() && self != Self::UdpGso,
+        }
+    }
+
+    fn is_of_the_rootless(self) -> bool {
+        matches!(
+            self,
+            Self::UdpDown | Self::FlowMemory | Self::FlowIdle | Self::Startup | Self::PublishIn | Self::PublishOut
+        )
+    }
+
+    /// Whether what it measures hangs on the MTU.
+    pub(crate) fn is_of_streams(self) -> bool {
+        self.needs_iperf3()
+    }
+
+    /// Whether the smaller figure is the better one.
+    pub(crate) fn less_is_better(self) -> bool {
+        matches!(self.unit(), "% of one CPU" | "bytes a session" | "bytes a connection" | "ms")
     }
 
     /// Whether it is measured in a world that is built for this one measurement, with room for many sessions: what an
     /// earlier measurement left behind would falsify it.
     pub(crate) fn needs_own_world(self) -> bool {
-        self == Self::Connect || self.sessions().is_some()
+        matches!(self, Self::Connect | Self::FlowMemory | Self::FlowIdle) || self.sessions().is_some()
     }
 
     /// Sessions that are opened and held at once.
@@ -68,11 +101,11 @@ impl Test {
 
     /// Whether it says something about a peer whose switch is the kernel.
     pub(crate) fn needs_switch_process(self) -> bool {
-        self == Self::Idle
+        matches!(self, Self::Idle | Self::FlowIdle | Self::Startup)
     }
 
     pub(crate) fn needs_iperf3(self) -> bool {
-        matches!(self, Self::Tcp1 | Self::Tcp1Reverse | Self::Tcp4 | Self::Tcp4Reverse | Self::Tcp1Load)
+        self.unit() == "Gbit/s"
     }
 
     /// Its name on the command line.
@@ -81,16 +114,13 @@ impl Test {
     }
 
     pub(crate) fn title(self, world: World) -> &'static str {
-        match (self, world) {
-            (Self::Tcp1, World::Nat) => return "TCP, 1 stream, up",
-            (Self::Tcp1Reverse, World::Nat) => return "TCP, 1 stream, down",
-            (Self::Tcp4, World::Nat) => return "TCP, 4 streams, up",
-            (Self::Tcp4Reverse, World::Nat) => return "TCP, 4 streams, down",
-            (Self::UdpSmall, World::Nat) => return "UDP, 18-byte datagrams up, delivered",
-            (Self::UdpGso, World::Nat) => return "UDP GSO, 1400-byte datagrams up, delivered",
-            _ => {}
-        }
         match self {
+            Self::Tcp1 if world.is_way_out() => "TCP, 1 stream, up",
+            Self::Tcp1Reverse if world.is_way_out() => "TCP, 1 stream, down",
+            Self::Tcp4 if world.is_way_out() => "TCP, 4 streams, up",
+            Self::Tcp4Reverse if world.is_way_out() => "TCP, 4 streams, down",
+            Self::UdpSmall if world.is_way_out() => "UDP, 18-byte datagrams up, delivered",
+            Self::UdpGso if world.is_way_out() => "UDP GSO, 1400-byte datagrams up, delivered",
             Self::Tcp1 => "TCP, 1 stream, a to b",
             Self::Tcp1Reverse => "TCP, 1 stream, b to a",
             Self::Tcp4 => "TCP, 4 streams, a to b",
@@ -99,6 +129,7 @@ impl Test {
             Self::UdpRr => "UDP request and response, 1 byte",
             Self::UdpSmall => "UDP, 18-byte datagrams, delivered",
             Self::UdpGso => "UDP GSO, 1400-byte datagrams, delivered",
+            Self::UdpDown => "UDP, 18-byte datagrams down, delivered",
             Self::Idle => "Idle switch, CPU of its processes",
             Self::Tcp1Load => "TCP, 1 stream, containers keep all CPUs busy",
             Self::TcpRrLoad => "TCP request and response, containers keep all CPUs busy",
@@ -106,6 +137,11 @@ impl Test {
             Self::Connect => "New TCP connections, 1 byte there and back",
             Self::Sessions100k => "Memory of 100 000 UDP sessions",
             Self::Sessions1m => "Memory of 1 000 000 UDP sessions",
+            Self::FlowMemory => "Memory of idle TCP connections",
+            Self::FlowIdle => "CPU of the relay's processes, with idle TCP connections",
+            Self::Startup => "From the start of the program to the first connection",
+            Self::PublishIn => "TCP, 1 stream from outside, through a published port",
+            Self::PublishOut => "TCP, 1 stream to the outside, through a published port",
         }
     }
 
@@ -113,10 +149,13 @@ impl Test {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Tcp1 | Self::Tcp1Reverse | Self::Tcp4 | Self::Tcp4Reverse | Self::Tcp1Load => "Gbit/s",
+            Self::PublishIn | Self::PublishOut => "Gbit/s",
             Self::TcpRr | Self::UdpRr | Self::TcpRrLoad | Self::UdpRrLoad | Self::Connect => "thousand/s",
-            Self::UdpSmall | Self::UdpGso => "thousand/s",
-            Self::Idle => "% of one CPU",
+            Self::UdpSmall | Self::UdpGso | Self::UdpDown => "thousand/s",
+            Self::Idle | Self::FlowIdle => "% of one CPU",
             Self::Sessions100k | Self::Sessions1m => "bytes a session",
+            Self::FlowMemory => "bytes a connection",
+            Self::Startup => "ms",
         }
     }
 
@@ -125,10 +164,12 @@ impl Test {
     pub(crate) fn work_unit(self) -> &'static str {
         match self {
             Self::Tcp1 | Self::Tcp1Reverse | Self::Tcp4 | Self::Tcp4Reverse | Self::Tcp1Load => "GiB",
+            Self::PublishIn | Self::PublishOut => "GiB",
             Self::TcpRr | Self::UdpRr | Self::TcpRrLoad | Self::UdpRrLoad => "million",
-            Self::Connect | Self::Sessions100k | Self::Sessions1m => "million",
-            Self::UdpSmall | Self::UdpGso => "million",
-            Self::Idle => "second",
+            Self::Connect | Self::Sessions100k | Self::Sessions1m | Self::FlowMemory => "million",
+            Self::UdpSmall | Self::UdpGso | Self::UdpDown => "million",
+            Self::Idle | Self::FlowIdle => "second",
+            Self::Startup => "start",
         }
     }
 }

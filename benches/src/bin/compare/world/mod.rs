@@ -1,5 +1,5 @@
 //! The worlds that are measured. Either two containers for each peer and what stands between them, or, with `--nat`, a
-//! container, its gateway and a server outside.
+//! container, its gateway and a server outside; with `--rootless` the same, of an ordinary user.
 
 mod netns;
 pub(crate) mod peers;
@@ -18,4 +18,13 @@ pub(crate) enum World {
     Switch,
     /// A router that masquerades: from a container to a server outside.
     Nat,
+    /// What an ordinary user can start in its place: from a container to a server outside, and back to published ports.
+    Rootless,
+}
+
+impl World {
+    /// Whether there is an outside.
+    pub(crate) fn is_way_out(self) -> bool {
+        self != Self::Switch
+    }
 }

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use crate::process::output;
 
+/// An ordinary user, and group: nobody's.
+pub(crate) const USER: u32 = 65_533;
+
 /// A network namespace. Unless it is removed it ends with the mount namespace that this program lives in.
 #[derive(Clone, Debug)]
 pub(crate) struct Netns {
@@ -16,15 +19,28 @@ impl Netns {
     pub(crate) fn new(name: String, cc: &str) -> Result<Self, String> {
         let netns = Self { name };
         output("ip", Command::new("ip").args(["netns", "add", &netns.name]))?;
-        netns.ip("link set lo up")?;
+        netns.furnish(cc)?;
+        Ok(netns)
+    }
+
+    /// That of the process `pid`, likewise, under a name of its own.
+    pub(crate) fn of(name: String, pid: u32, cc: &str) -> Result<Self, String> {
+        let netns = Self { name };
+        output("ip", Command::new("ip").args(["netns", "attach", &netns.name, &pid.to_string()]))?;
+        netns.furnish(cc)?;
+        Ok(netns)
+    }
+
+    fn furnish(&self, cc: &str) -> Result<(), String> {
+        self.ip("link set lo up")?;
         const KEY: &str = "net.ipv4.tcp_congestion_control";
-        netns.sysctl(KEY, cc)?;
+        self.sysctl(KEY, cc)?;
         // sysctl may say nothing about a refusal.
-        let inside = output("sysctl", netns.command("sysctl").args(["-n", KEY]))?;
+        let inside = output("sysctl", self.command("sysctl").args(["-n", KEY]))?;
         if inside.trim() != cc {
             return Err(format!("the kernel refuses {cc} and keeps {}; try another --cc", inside.trim()));
         }
-        Ok(netns)
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -36,6 +52,21 @@ impl Netns {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
+    }
+
+    /// The same, run by [`USER`] without capabilities; the child is `program` here, too.
+    pub(crate) fn command_of_user(&self, program: &str) -> Command {
+        let mut command = self.command("setpriv");
+        command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups", "--inh-caps=-all"]);
+        command.arg(program);
+        command
+    }
+
+    /// Whether what is in here knows a way out.
+    pub(crate) fn has_default_route(&self) -> bool {
+        let mut command = Command::new("ip");
+        let routes = output("ip route", command.args(["-n", &self.name, "route", "show", "default"]));
+        routes.is_ok_and(|routes| !routes.trim().is_empty())
     }
 
     /// `ip -n NAME ARGS`.

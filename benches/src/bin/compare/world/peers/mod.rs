@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cpu;
+use crate::load::udp_errors_of;
 use crate::measure::Test;
 use crate::options::{Options, PeerKind, Variant};
 use crate::process::Process;
@@ -59,17 +60,31 @@ impl Peer {
 
     /// Whether `test` says something about it.
     pub(crate) fn can(&self, test: Test) -> bool {
-        (self.in_user_space() || !test.needs_switch_process()) && (test.sessions().is_none() || self.tracks())
+        (self.in_user_space() || !test.needs_switch_process())
+            && (test.sessions().is_none() || self.tracks())
+            && (test.is_of_streams() || !self.only_streams())
     }
 
-    /// CPU time that the switch's processes used so far.
+    /// CPU time that the switch's processes, and theirs, used so far.
     pub(crate) fn switch_cpu(&self) -> Result<Duration, String> {
-        self.switch.iter().map(|process| cpu::process(process.borrow().id())).sum()
+        let families = self.switch.iter().map(|process| cpu::family(process.borrow().id()));
+        families
+            .map(|family| {
+                let (first, others) = family.split_first().ok_or("a process without an id")?;
+                // A child may end between the two reads.
+                Ok(cpu::process(*first)? + others.iter().filter_map(|&pid| cpu::process(pid).ok()).sum::<Duration>())
+            })
+            .sum()
     }
 
     /// What the switch has dropped so far, by reason; empty if it cannot say.
     pub(crate) fn drops(&self) -> Result<BTreeMap<String, u64>, String> {
-        self.control.as_ref().map_or_else(|| Ok(BTreeMap::new()), tapswitch::Control::drops)
+        let mut drops = self.control.as_ref().map_or_else(|| Ok(BTreeMap::new()), tapswitch::Control::drops)?;
+        if let (true, Some(relay)) = (self.is_of_user(), self.switch.first()) {
+            let pid = relay.borrow().id().to_string();
+            drops.insert("sockets full".into(), udp_errors_of(&pid)?);
+        }
+        Ok(drops)
     }
 
     /// Which of the switch's processes has ended, and its last words: the reason behind whatever else went wrong.
@@ -184,6 +199,11 @@ enum Plan {
 }
 
 impl Plan {
+    /// Whether no ordinary user could set it up.
+    fn needs_root(&self) -> bool {
+        matches!(self, Self::Other(PeerKind::BridgeNft))
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Tapswitch(_, variant) => &variant.name,
@@ -194,7 +214,7 @@ impl Plan {
     fn build(self, net: u8, options: &Options) -> Result<Peer, String> {
         let peer = match options.world() {
             World::Switch => self.between(net, options),
-            World::Nat => nat::build(self, net, options, nat::Purpose::Run),
+            World::Nat | World::Rootless => nat::build(self, net, options, nat::Purpose::Run),
         }?;
         peer.freeze(true);
         Ok(peer)
@@ -219,7 +239,8 @@ pub(crate) fn check_programs(options: &Options) -> Result<(), String> {
     let streams = options.tests().iter().any(|test| test.needs_iperf3());
     let general = [("ip", "iproute2", true), ("sysctl", "procps", true), ("iperf3", "iperf3", streams)];
     let ethtool = ("ethtool", "ethtool", options.no_offload);
-    for (program, package, needed) in general.into_iter().chain([ethtool]) {
+    let rootless = ["setpriv", "unshare"].map(|program| (program, "util-linux", options.world() == World::Rootless));
+    for (program, package, needed) in general.into_iter().chain([ethtool]).chain(rootless) {
         if needed && !exists(program) {
             return Err(format!("{program} missing; install it: apt-get install {package}"));
         }
@@ -234,6 +255,8 @@ pub(crate) fn check_programs(options: &Options) -> Result<(), String> {
             PeerKind::Vde => (&["vde_switch", "vde_plug2tap"], "vde2"),
             PeerKind::Ovs => (&["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl"], "openvswitch-switch"),
             PeerKind::Tun | PeerKind::BridgeNft => (&["nft"], "nftables"),
+            PeerKind::Pasta | PeerKind::Pasta1500 => (&["pasta"], "passt"),
+            PeerKind::Slirp4netns | PeerKind::Slirp4netns1500 => (&["slirp4netns"], "slirp4netns"),
             PeerKind::Tapswitch | PeerKind::Bridge | PeerKind::Veth | PeerKind::Nat | PeerKind::User => continue,
         };
         if let Some(program) = programs.iter().find(|program| !exists(program)) {

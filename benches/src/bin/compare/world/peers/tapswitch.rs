@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 
@@ -17,6 +18,8 @@ use super::{Netns, Peer, START, Site};
 pub(super) struct Control {
     bin: PathBuf,
     socket: PathBuf,
+    /// Where the daemon is an ordinary user's: he asks it from here.
+    of_user: Option<Netns>,
 }
 
 /// A row of `show drops --json`.
@@ -35,17 +38,26 @@ struct Stats {
 
 impl Control {
     fn ask<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String, String> {
-        output("tapswitch", Command::new(&self.bin).args(args).arg("--socket").arg(&self.socket))
+        let mut command = match &self.of_user {
+            Some(netns) => netns.command_of_user(&self.bin.to_string_lossy()),
+            None => Command::new(&self.bin),
+        };
+        output("tapswitch", command.args(args).arg("--socket").arg(&self.socket))
     }
 
-    /// Gives `container` an interface with this address.
-    pub(super) fn attach(&self, container: &Netns, name: &str, addr: Ipv4Addr, offload: bool) -> Result<(), String> {
+    /// Gives `container`, the name of a namespace or the id of a process, an interface with this address.
+    pub(super) fn attach(&self, container: &str, name: &str, addr: Ipv4Addr, offload: bool) -> Result<(), String> {
         let addr = addr.to_string();
-        let mut args = vec!["attach", container.name(), "--name", name, "--ip", &addr];
+        let mut args = vec!["attach", container, "--name", name, "--ip", &addr];
         if !offload {
             args.push("--no-offload");
         }
         self.ask(args).map(drop)
+    }
+
+    /// Leads a port of the host, by what `spec` says, to the container called `name`.
+    pub(super) fn publish(&self, name: &str, spec: &str) -> Result<(), String> {
+        self.ask(["publish", name, spec]).map(drop)
     }
 
     /// Sessions, or flows of a relay, that live.
@@ -66,9 +78,10 @@ impl Control {
 
 pub(super) fn build(site: Site, variant: &Variant, default: &Path) -> Result<Peer, String> {
     let network = ["--internal".to_owned(), "--subnet".into(), format!("{}/24", site.addr(0))];
-    let up = start(&site.middle()?, &site.dir, variant, default, &network)?;
+    let host = Host { netns: &site.middle()?, of_user: false };
+    let up = start(host, &site.dir, variant, default, &network)?;
     for (name, (end, addr)) in ["a", "b"].into_iter().zip(site.ends()) {
-        up.control.attach(end, name, addr, site.offload)?;
+        up.control.attach(end.name(), name, addr, site.offload)?;
     }
     let peer = site.peer(up.what, vec![up.daemon]);
     Ok(Peer { control: Some(up.control), ..peer })
@@ -80,11 +93,20 @@ pub(super) struct Up {
     pub control: Control,
     /// Version and options, for people.
     pub what: String,
+    /// Just before it was started.
+    pub begun: SystemTime,
 }
 
-/// Starts one in `netns`, with `network` and the variant's arguments on its command line and its files in `dir`.
+/// Where a daemon is started, and by whom.
+pub(super) struct Host<'a> {
+    pub netns: &'a Netns,
+    /// Whether by an ordinary user, who owns its directory, instead of by root.
+    pub of_user: bool,
+}
+
+/// Starts one, with `network` and the variant's arguments on its command line and its files in `dir`.
 pub(super) fn start(
-    netns: &Netns,
+    host: Host<'_>,
     dir: &Path,
     variant: &Variant,
     default: &Path,
@@ -94,14 +116,17 @@ pub(super) fn start(
     // A copy: the client has to fit the daemon even if somebody builds a new one during a long run.
     let copy = dir.join("tapswitch");
     std::fs::copy(bin, &copy).map_err(|error| format!("cannot copy {}: {error}", bin.display()))?;
-    let control = Control { bin: copy, socket: dir.join("control") };
-    let mut command = netns.command(&control.bin.to_string_lossy());
+    let version = output("tapswitch", Command::new(&copy).arg("--version"))?;
+    let Host { netns, of_user } = host;
+    let control = Control { bin: copy, socket: dir.join("control"), of_user: of_user.then(|| netns.clone()) };
+    let bin = control.bin.to_string_lossy();
+    let mut command = if of_user { netns.command_of_user(&bin) } else { netns.command(&bin) };
     command.args(["up", "--json"]).args(network);
     command.arg("--socket").arg(&control.socket).arg("--leases").arg(dir.join("leases")).args(&variant.args);
+    let begun = SystemTime::now();
     let mut daemon = Process::start(format!("tapswitch up ({})", variant.name), &mut command)?;
     daemon.expect("\"networks\"", START)?;
-    let version = output("tapswitch", Command::new(&control.bin).arg("--version"))?;
     let version = version.lines().next().unwrap_or_default();
     let args = if variant.args.is_empty() { "default options".into() } else { variant.args.join(" ") };
-    Ok(Up { daemon, control, what: format!("{version}, {args}") })
+    Ok(Up { daemon, control, begun, what: format!("{version}, {args}") })
 }

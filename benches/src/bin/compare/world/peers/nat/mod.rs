@@ -8,22 +8,28 @@
 //! firewall: what is sent through it to an address that it does not have disappears without a word, and costs it little.
 //!
 //! All worlds have the same addresses outside, and one subnet each inside. Every one of them, or one like it, can be built
-//! again for a single measurement that must find it untouched: [`Peer::own_world`].
+//! again for a single measurement that must find it untouched: [`Peer::own_world`]; or without what is measured, to see
+//! how long that takes to start: [`Peer::bare_world`].
+//!
+//! With `--rootless` the container is an ordinary user's, and so is what is measured; but for the kernel.
 
 mod kernel;
 mod memory;
 mod ours;
+mod publish;
+mod rootless;
 
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::options::{Options, PeerKind};
 use crate::process::Process;
 use crate::results::About;
 
-use super::{INTERFACE, Netns, Peer, Plan, tapswitch};
+use super::{INTERFACE, Netns, Peer, Plan, START, World, tapswitch};
 
 pub(crate) use memory::Held;
 
@@ -53,6 +59,10 @@ pub(super) struct WayOut {
     /// What it was built from.
     plan: Plan,
     net: u8,
+    /// With `--rootless`: whether [`publish::PORT`] of the gateway leads into the container.
+    published: Result<(), String>,
+    /// Whose namespaces the container has, where they are an ordinary user's.
+    holder: Option<Process>,
 }
 
 /// What a world is built for.
@@ -80,6 +90,8 @@ const NAMESPACES: [&str; 3] = ["c", "gw", "inet"];
 struct Site {
     name: String,
     container: Netns,
+    /// Whose namespaces the container has, where they are an ordinary user's, who then runs what is measured, too.
+    holder: Option<Process>,
     gateway: Netns,
     server: Netns,
     /// Third octet of the addresses inside.
@@ -98,16 +110,16 @@ impl Site {
         // Of an earlier measurement.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-        let [container, gateway, server] = NAMESPACES.map(|end| Netns::new(format!("{prefix}-{end}"), cc));
-        let site = Self {
-            name,
-            container: container?,
-            gateway: gateway?,
-            server: server?,
-            net,
-            offload: !options.no_offload,
-            dir,
+        let [container, gateway, server] = NAMESPACES.map(|end| format!("{prefix}-{end}"));
+        let (gateway, server) = (Netns::new(gateway, cc)?, Netns::new(server, cc)?);
+        let (container, holder) = if options.world() == World::Rootless && !plan.needs_root() {
+            rootless::own(&dir)?;
+            let (container, holder) = rootless::container(&gateway, container, cc)?;
+            (container, Some(holder))
+        } else {
+            (Netns::new(container, cc)?, None)
         };
+        let site = Self { name, container, holder, gateway, server, net, offload: !options.no_offload, dir };
         // A container that opens many connections to few servers does well to.
         site.container.sysctl("net.ipv4.tcp_tw_reuse", 1)?;
         site.outside()?;
@@ -142,33 +154,59 @@ impl Site {
         inside(self.net, host)
     }
 
-    fn peer(self, plan: Plan, what: impl Into<String>, switch: Option<Process>) -> Peer {
+    fn peer(self, plan: Plan, launched: Launched, published: Result<(), String>) -> Peer {
         Peer {
-            about: About { name: self.name, what: what.into() },
+            about: About { name: self.name, what: launched.what },
             a: self.container,
             b: self.server,
             b_addr: SERVER,
-            switch: switch.into_iter().map(RefCell::new).collect(),
-            control: None,
-            way_out: Some(WayOut { gateway: self.gateway, plan, net: self.net }),
+            switch: launched.process.into_iter().map(RefCell::new).collect(),
+            control: launched.control,
+            way_out: Some(WayOut { gateway: self.gateway, plan, net: self.net, published, holder: self.holder }),
         }
+    }
+}
+
+/// What is measured: started, and maybe not ready yet.
+pub(crate) struct Launched {
+    /// For people.
+    what: String,
+    /// None where the kernel does it all.
+    process: Option<Process>,
+    control: Option<tapswitch::Control>,
+    /// Just before its program was started.
+    pub begun: SystemTime,
+}
+
+fn launch(site: &Site, plan: &Plan, options: &Options, purpose: Purpose) -> Result<Launched, String> {
+    match plan {
+        Plan::Tapswitch(kind, variant) => {
+            let up = ours::start(site, *kind, variant, &options.bin, purpose)?;
+            let what = if site.holder.is_some() { format!("{}, {}", up.what, rootless::RUN) } else { up.what };
+            Ok(Launched { what, process: Some(up.daemon), control: Some(up.control), begun: up.begun })
+        }
+        Plan::Other(PeerKind::BridgeNft) => {
+            let begun = SystemTime::now();
+            kernel::build(site)?;
+            let what = "the kernel's bridge, a veth pair to the container, masquerade by nft; all set up by root";
+            Ok(Launched { what: what.into(), process: None, control: None, begun })
+        }
+        Plan::Other(kind) if kind.is_rootless_peer() => rootless::start(site, *kind),
+        Plan::Other(kind) => Err(format!("{} is no way out", kind.name())),
     }
 }
 
 pub(super) fn build(plan: Plan, net: u8, options: &Options, purpose: Purpose) -> Result<Peer, String> {
     let site = Site::new(&plan, net, options, purpose)?;
-    match plan.clone() {
-        Plan::Tapswitch(kind, variant) => {
-            let up = ours::start(&site, kind, &variant, &options.bin, purpose)?;
-            let peer = site.peer(plan, up.what, Some(up.daemon));
-            Ok(Peer { control: Some(up.control), ..peer })
-        }
-        Plan::Other(PeerKind::BridgeNft) => {
-            kernel::build(&site)?;
-            Ok(site.peer(plan, "the kernel's bridge, a veth pair to the container, masquerade by nft", None))
-        }
-        Plan::Other(kind) => Err(format!("{} is no way out", kind.name())),
+    let mut launched = launch(&site, &plan, options, purpose)?;
+    if let (Some(_), Some(process)) = (&site.holder, &mut launched.process) {
+        process.until(|| site.container.has_default_route(), START)?;
     }
+    let published = match (options.world(), purpose) {
+        (World::Rootless, Purpose::Run) => publish::publish(&site, &plan, &launched),
+        _ => Err("nothing is published here".into()),
+    };
+    Ok(site.peer(plan, launched, published))
 }
 
 fn inside(net: u8, host: u8) -> Ipv4Addr {
@@ -182,6 +220,11 @@ impl Peer {
         Ok(inside(way_out.net, CONTAINER))
     }
 
+    /// Whether it is a relay of an ordinary user's, with sockets in the gateway's namespace.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.way_out.as_ref().is_some_and(|way_out| way_out.holder.is_some())
+    }
+
     /// The same once more, untouched, for as long as the result lives.
     pub(crate) fn own_world(&self, options: &Options, room: Room) -> Result<OwnWorld, String> {
         let way_out = self.way_out.as_ref().ok_or("only a way out can be built for one measurement")?;
@@ -189,6 +232,39 @@ impl Peer {
         let namespaces = Namespaces { prefix: purpose.prefix(self.name()) };
         let peer = build(way_out.plan.clone(), way_out.net, options, purpose)?;
         Ok(OwnWorld { peer, _namespaces: namespaces })
+    }
+
+    /// The same once more, without what is measured.
+    pub(crate) fn bare_world<'a>(&'a self, options: &'a Options) -> Result<BareWorld<'a>, String> {
+        let way_out = self.way_out.as_ref().ok_or("only a way out can be built for one measurement")?;
+        let purpose = Purpose::Once(Room::Default);
+        let namespaces = Namespaces { prefix: purpose.prefix(self.name()) };
+        let site = Site::new(&way_out.plan, way_out.net, options, purpose)?;
+        Ok(BareWorld { site, plan: &way_out.plan, options, purpose, _namespaces: namespaces })
+    }
+}
+
+/// See [`Peer::bare_world`].
+pub(crate) struct BareWorld<'a> {
+    site: Site,
+    plan: &'a Plan,
+    options: &'a Options,
+    purpose: Purpose,
+    _namespaces: Namespaces,
+}
+
+impl BareWorld<'_> {
+    pub(crate) fn container(&self) -> &Netns {
+        &self.site.container
+    }
+
+    pub(crate) fn server(&self) -> (&Netns, Ipv4Addr) {
+        (&self.site.server, SERVER)
+    }
+
+    /// Starts what is measured.
+    pub(crate) fn launch(&self) -> Result<Launched, String> {
+        launch(&self.site, self.plan, self.options, self.purpose)
     }
 }
 

@@ -8,13 +8,16 @@ use std::path::Path;
 
 use crate::options::{PeerKind, Variant};
 
-use super::tapswitch::{self, Up};
+use super::tapswitch::{self, Host, Up};
 use super::{CONTAINER, OUTSIDE, Purpose, Room, SERVER, Site, UPLINK, kernel};
 
 /// The device of `tun`, the kernel's address on it, and ours.
 const DEVICE: &str = "ts0";
 const DEVICE_KERNEL: &str = "10.254.0.1";
 const DEVICE_OURS: &str = "10.254.0.2";
+
+/// What the container is called.
+pub(super) const NAME: &str = "c";
 
 /// Sessions for which there is room where many are opened: more than [`crate::measure::Test::sessions`].
 const SESSIONS: u32 = 1_100_000;
@@ -50,8 +53,13 @@ pub(super) fn start(
         }
         _ => return Err(format!("{} is no uplink of tapswitch", kind.name())),
     }
-    let up = tapswitch::start(&site.gateway, &site.dir, variant, default, &network)?;
-    up.control.attach(&site.container, "c", site.addr(CONTAINER), site.offload)?;
+    let host = Host { netns: &site.gateway, of_user: site.holder.is_some() };
+    let up = tapswitch::start(host, &site.dir, variant, default, &network)?;
+    let container = match &site.holder {
+        Some(holder) => holder.id().to_string(),
+        None => site.container.name().to_owned(),
+    };
+    up.control.attach(&container, NAME, site.addr(CONTAINER), site.offload)?;
     Ok(Up { what: format!("{}, uplink {}", up.what, uplink_name(kind)), ..up })
 }
 
