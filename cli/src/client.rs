@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use crate::api::{
     ATTACH_PROTOCOL, ArpView, AttachOffer, AttachRequest, AttachResult, AttachTap, DropView, ErrorBody, FdbView,
     FlowFilter, FlowView, Flushed, JourneyView, LeaseView, NetworkView, PortView, PublishRequest, Published, Spec,
-    StatsView, UPLINK_PROTOCOL, UplinkDevice, UplinkOffer, UplinkResult, Version,
+    StatsView, TraceLine, TraceRequest, UPLINK_PROTOCOL, UplinkDevice, UplinkOffer, UplinkResult, Version,
 };
 use crate::error::Error;
 
@@ -128,7 +128,7 @@ impl Client {
         self.read::<Flushed>(response, &path).map(|answer| answer.flushed)
     }
 
-    /// Publishes ports of a container, until it ends. Says what is published by this.
+    /// Publishes ports of a container, whenever one of this name is attached. Says what is published by this.
     pub fn publish(&mut self, name: &str, specs: &[Spec]) -> Result<Vec<Published>, Error> {
         self.change_ports(name, "publish", specs)
     }
@@ -164,6 +164,37 @@ impl Client {
         let path = format!("/v1/ports/{}/journey{filter}", encode(name));
         let response = self.send(request(Method::GET, &path, Bytes::new())?)?;
         Ok(Listening { client: self, response, path })
+    }
+
+    /// Watches frames as they pass, until `tell` says no, which gets each line also as it came.
+    ///
+    /// The connection is used up by this.
+    pub fn trace(
+        mut self,
+        wanted: &TraceRequest,
+        mut tell: impl FnMut(TraceLine, &str) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let response = self.send(request(Method::GET, &trace_path(wanted), Bytes::new())?)?;
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        // A quiet network is no fault of the daemon's: this waits as long as it takes.
+        while let Some(frame) = self.runtime.block_on(body.frame()) {
+            text.extend_from_slice(&frame.map_err(lost)?.into_data().unwrap_or_default());
+            let mut lines = text.split_inclusive(|byte| *byte == b'\n').peekable();
+            let mut read = 0;
+            while let Some(line) = lines.next_if(|line| line.ends_with(b"\n")) {
+                read += line.len();
+                let raw = String::from_utf8_lossy(line);
+                let line = serde_json::from_str(&raw).map_err(|error| {
+                    Error::failed(format!("cannot read what the daemon tells: {error}; is it of another version?"))
+                })?;
+                if !tell(line, raw.trim_end())? {
+                    return Ok(());
+                }
+            }
+            text.drain(..read);
+        }
+        Err(lost("it has ended"))
     }
 
     /// Removes a container's port.
@@ -361,6 +392,19 @@ fn flows_path(filter: &FlowFilter) -> String {
     .flatten()
     .collect();
     if narrow.is_empty() { "/v1/flows".into() } else { format!("/v1/flows?{}", narrow.join("&")) }
+}
+
+fn trace_path(wanted: &TraceRequest) -> String {
+    let TraceRequest { filter, network, bytes, rate } = wanted;
+    let mut path = format!("/v1/trace?bytes={bytes}");
+    for (name, value) in
+        [("filter", filter.clone()), ("network", network.clone()), ("rate", rate.map(|rate| rate.to_string()))]
+    {
+        if let Some(value) = value {
+            path += &format!("&{name}={}", encode(&value));
+        }
+    }
+    path
 }
 
 /// Percent-encodes a name for a path or a query (RFC 3986 2.3: only unreserved characters stay).

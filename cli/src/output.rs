@@ -40,7 +40,8 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item 
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn visible(text: &str) -> String {
+/// What a container had a say in, with its control characters escaped.
+pub(crate) fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, next| {
         if next.is_control() {
             shown.extend(next.escape_default())
@@ -49,6 +50,28 @@ fn visible(text: &str) -> String {
         }
         shown
     })
+}
+
+/// Breaks text into lines of `width` characters: the first begins with `first`, the others with `rest`. A word that is too
+/// long stays whole.
+pub(crate) fn wrapped(text: &str, width: usize, first: &str, rest: &str) -> String {
+    let mut lines = String::new();
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines += line.trim_end();
+            lines.push('\n');
+            line = rest.to_owned();
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line += word;
+        empty = false;
+    }
+    lines + line.trim_end() + "\n"
 }
 
 /// One fact a line, names left, values in one column.
@@ -101,6 +124,16 @@ mod tests {
         let evil = table(["NAME"], [["a\nb\x1b[2J".to_owned()]].into_iter(), "");
         assert_eq!(evil, "NAME\na\\nb\\u{1b}[2J\n");
         assert_eq!(table(["NAME"], std::iter::empty(), "no containers"), "no containers\n");
+    }
+
+    #[test]
+    fn text_is_broken_between_words_and_hangs() {
+        let text = wrapped(&"word ".repeat(30), 80, "   * ", "     ");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.len() <= 80), "{text}");
+        assert!(lines[0].starts_with("   * word") && lines[1].starts_with("     word"), "{text}");
+        assert_eq!(wrapped(&"x".repeat(200), 80, "* ", "  "), format!("* {}\n", "x".repeat(200)));
+        assert_eq!(wrapped("", 80, "", ""), "\n");
     }
 
     #[test]

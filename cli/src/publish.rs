@@ -1,7 +1,7 @@
 //! Published ports: `[HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]`, as in `docker run -p`.
 //!
 //! Without `HOSTIP` (or with 0.0.0.0) every address of the host, or of the uplink, leads to the container. Without
-//! `HOSTPORT` a free port is picked; what was picked is in the answer. Ranges on both sides are of equal length, and the
+//! `HOSTPORT`, or with 0, a free port is picked; what was picked is in the answer. Ranges on both sides are of equal length, and the
 //! n-th port leads to the n-th.
 
 use std::fmt;
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// How specifications are written, for messages.
 const FORM: &str = "[HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp], as 8080:80 or 127.0.0.1:5353:53/udp";
+/// Free host ports, as many as are needed.
+const ANY: &str = "0";
 
 /// A protocol whose ports can be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -191,6 +193,7 @@ impl FromStr for Spec {
             _ => return Err(wrong(format!("there is a ':' too many; write {FORM}"))),
         };
         let ports: Ports = ports.parse().map_err(wrong)?;
+        let host_ports = host_ports.filter(|ports| *ports != ANY);
         let host_ports: Option<Ports> = host_ports.map(str::parse).transpose().map_err(wrong)?;
         if let Some(host_ports) = host_ports
             && host_ports.count() != ports.count()
@@ -283,6 +286,9 @@ mod tests {
             ("0.0.0.0:8080:80", None, Some((8080, 8080)), (80, 80), tcp),
             ("1-65535:1-65535", None, Some((1, 65_535)), (1, 65_535), tcp),
             ("80-80:90", None, Some((80, 80)), (90, 90), tcp),
+            ("0:80", None, None, (80, 80), tcp),
+            ("0:80-89/udp", None, None, (80, 89), udp),
+            ("127.0.0.1:0:80", Some("127.0.0.1"), None, (80, 80), tcp),
         ] {
             let range = |(first, last)| Ports::new(first, last).unwrap();
             let expected = Spec {
@@ -306,9 +312,11 @@ mod tests {
             ("/tcp", "'' is not a port"),
             ("http", "'http' is not a port"),
             ("0", "port 0 cannot be published"),
-            ("0:80", "port 0 cannot be published"),
+            ("0-0:80", "port 0 cannot be published"),
             ("8080:0", "port 0 cannot be published"),
             ("0-9", "port 0 cannot be published"),
+            ("0-9:80-89", "port 0 cannot be published"),
+            ("00:80", "port 0 cannot be published"),
             ("65536", "port 65536 is out of range; write 1 to 65535"),
             ("99999999999999999999", "out of range"),
             ("-80", "'' is not a port"),

@@ -3,7 +3,11 @@
 use std::ops::Deref;
 
 use tapswitch_switch::Switch;
-use tapswitch_wire::{DropReason, Emit, FrameOf, FrameRef, Instant, Journey, Meta, PortId, Unheard, Verdict};
+use tapswitch_wire::{
+    DropReason, Emit, FrameOf, FrameRef, Instant, Journey, Meta, PortId, Recorded, Stage, Step, Unheard, Verdict,
+};
+
+use crate::network::concluded;
 
 /// The ports of a network, by number. The gateway's own is not among them.
 pub trait Ports {
@@ -20,6 +24,17 @@ pub trait Ports {
     fn tx_uplink(&mut self, meta: &Meta, frame: &[u8]) -> Result<(), DropReason> {
         let _ = (meta, frame);
         Err(DropReason::UplinkDown)
+    }
+
+    /// Somebody wants to hear of this frame, which the gateway or the uplink sends into the network.
+    fn hears(&mut self, meta: &Meta, frame: &[u8]) -> Option<Recorded> {
+        let _ = (meta, frame);
+        None
+    }
+
+    /// What became of a frame that [`Ports::hears`] wanted to hear of.
+    fn told(&mut self, meta: &Meta, frame: &[u8], journey: Recorded, verdict: Verdict) {
+        let _ = (meta, frame, journey, verdict);
     }
 }
 
@@ -78,8 +93,16 @@ impl<P: Ports> Lan<'_, P> {
 impl<P: Ports> Emit for Lan<'_, P> {
     fn emit(&mut self, meta: &Meta, frame: &[u8]) {
         match FrameRef::parse(*meta, frame) {
-            // What went wrong is counted, and nobody is left to be told.
-            Ok(frame) => drop(self.enter(&frame, &mut Unheard)),
+            Ok(frame) => match self.ports.hears(meta, frame.bytes()) {
+                // What went wrong is counted, and nobody is left to be told.
+                None => drop(self.enter(&frame, &mut Unheard)),
+                Some(mut journey) => {
+                    journey.note(|| Step::decided(Stage::Gateway, "the gateway sends this into the network"));
+                    let verdict = self.enter(&frame, &mut journey).unwrap_or_else(Verdict::Drop);
+                    concluded(verdict, &mut journey);
+                    self.ports.told(meta, frame.bytes(), journey, verdict);
+                }
+            },
             Err(reason) => self.switch.dropped(PortId::GATEWAY, reason),
         }
     }

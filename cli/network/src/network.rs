@@ -1,6 +1,7 @@
 //! The pipeline.
 
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use ipnet::Ipv4Net;
 use tapswitch_conntrack::Realm;
 use tapswitch_dhcp as dhcp;
 use tapswitch_nat::{self as nat, Gateway, IcmpError, NeighbourView, Outcome, Service};
-use tapswitch_relay::{self as relay, FlowId, FlowView, Host, Limits, Policy, Readiness, Refusal, Relay};
+use tapswitch_relay::{
+    self as relay, FlowId, FlowView, Host, Limits, Policy, Proto, Publication, Readiness, Refusal, Relay,
+};
 use tapswitch_switch::{FdbEntry, PortCounters};
 use tapswitch_wire::{DropCounters, DropReason, Frame, Instant, Journey, L3, Mac, Meta, PortId, Stage, Step, Verdict};
 
@@ -97,8 +100,9 @@ impl<H: Host> Network<H> {
             None => (None, None),
         };
         let mut services = vec![Service::Dhcp];
-        if let Some(relay) = &relay {
-            services.extend(relay.served_ports().map(Service::Port));
+        if relay.is_some() {
+            // Which ports are open at our own address changes with what is published.
+            services.push(Service::AnyPort);
         }
         let gateway = nat::Config {
             mac,
@@ -309,6 +313,9 @@ impl<H: Host> Network<H> {
                 let Some(relay) = &mut self.relay else { return Verdict::Drop(DropReason::NoRoute) };
                 match relay.handle(port, frame, now, journey, &mut lan) {
                     Ok(()) => Verdict::Relay,
+                    Err(Refusal { reason: DropReason::NoSuchService, .. }) => {
+                        Verdict::Drop(self.gateway.refuse_closed(frame, now, journey, &mut lan))
+                    }
                     Err(Refusal { reason, unreachable }) => {
                         if let Some(code) = unreachable {
                             // What cannot be said (too often, or about an error) is counted by its own reason.
@@ -400,6 +407,24 @@ impl<H: Host> Network<H> {
         let mut all = self.gateway.neighbours(now);
         all.extend(self.packet.iter().flat_map(|packet| packet.neighbours(now)));
         all
+    }
+
+    /// Opens a port of the host that leads to a container: see [`Relay::publish`].
+    ///
+    /// # Errors
+    /// What the host says; [`io::ErrorKind::Unsupported`] if the uplink is not the host's sockets.
+    pub fn publish(&mut self, publication: Publication) -> io::Result<SocketAddr> {
+        self.relay.as_mut().ok_or(io::ErrorKind::Unsupported)?.publish(publication)
+    }
+
+    /// Closes a port of the host. Connections that came by it go on. Returns where it led.
+    pub fn unpublish(&mut self, proto: Proto, at: SocketAddr) -> Option<Publication> {
+        self.relay.as_mut()?.unpublish(proto, at)
+    }
+
+    /// Ports of the host that lead to containers.
+    pub fn published(&self) -> impl Iterator<Item = &Publication> {
+        self.relay.iter().flat_map(Relay::published)
     }
 
     /// Flows through the uplink.

@@ -11,6 +11,7 @@
 //! | `DELETE /v1/flows` (narrowed alike) | [`Flushed`] |
 //! | `GET /v1/stats` | [`StatsView`] |
 //! | `GET /v1/ports/NAME/journey` (with `?proto=tcp`, `udp`, `icmp` or `arp`) | [`JourneyView`], see below |
+//! | `GET /v1/trace` (narrowed by the fields of [`TraceRequest`]) | a [`TraceLine`] for each frame, until the client hangs up |
 //! | `POST /v1/ports/NAME/publish` with [`PublishRequest`] | list of [`Published`]: what is published by this |
 //! | `POST /v1/ports/NAME/unpublish` with [`PublishRequest`] | list of [`Published`]: what no longer is |
 //! | `POST /v1/attach` with [`AttachRequest`] | `101` and the hand-over below |
@@ -48,10 +49,12 @@ pub use tapswitch_link::uplink::Mode as UplinkKind;
 use tapswitch_wire::Mac;
 
 mod flows;
+mod trace;
 mod uplinks;
 
 pub use crate::publish::{Ports, Proto, Published, Spec};
 pub use flows::{FlowFilter, FlowView, Flushed, WayView};
+pub use trace::{ChangeView, StepView, TraceLine, TraceRequest, TraceView};
 pub use uplinks::{NatView, UPLINK_PROTOCOL, UplinkOffer, UplinkResult, UplinkState, UplinkView};
 
 /// The protocol that `POST /v1/attach` upgrades to.
@@ -93,12 +96,12 @@ pub struct AttachRequest {
     /// Nothing is reserved: the container's own DHCP client will ask.
     #[serde(default)]
     pub dhcp: bool,
-    /// Ports to publish. They belong to the container and end with it.
+    /// Ports to publish. They belong to this attachment and end with it.
     #[serde(default)]
     pub publish: Vec<Spec>,
 }
 
-/// Asks for ports of a container to be published, or not to be any more.
+/// Asks for ports of a container to be published, whenever one of this name is attached; or not to be any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishRequest {
     /// At least one. To end what is published, `PORT` alone names it whatever leads there.
@@ -317,18 +320,6 @@ pub struct JourneyView {
     pub steps: Vec<StepView>,
     /// How it ended, in words.
     pub verdict: String,
-}
-
-/// One finding of one stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepView {
-    /// The stage's name: `port`, `parse`, `learn`, `lookup`, `neighbour`, `gateway`, `dhcp`, `route`, `nat`, `relay` or
-    /// `verdict`.
-    pub stage: String,
-    /// `looked-up`, `decided` or `changed`.
-    pub kind: String,
-    /// The finding, in words.
-    pub text: String,
 }
 
 /// The daemon's own figures.

@@ -36,6 +36,13 @@ Examples:
   tapswitch publish dns 53:53/udp 53:53
   tapswitch publish web 8000-8009:80-89     each port leads to its own";
 
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  tapswitch trace                           every frame, up to 1000 a second
+  tapswitch trace container web and tcp port 443
+  tapswitch trace drop                      what is dropped, and why
+  tapswitch trace -c 1 arp --json           one frame, for programs";
+
 const UPLINK_EXAMPLES: &str = "\
 Examples:
   sudo tapswitch --socket $XDG_RUNTIME_DIR/tapswitch/tapswitch.sock network uplink default
@@ -168,22 +175,23 @@ pub enum Verb {
     /// List the attached containers
     #[command(after_help = "Examples:\n  tapswitch ls\n  tapswitch ls --json")]
     Ls,
-    /// Publish ports of a container, until it ends or they are unpublished
+    /// Publish ports of a container, until they are unpublished: whenever a container of that name is attached
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish {
         /// The container's name, as `tapswitch ls` shows it
         name: String,
         /// [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]. Without HOSTIP every address of the host leads there, or the
-        /// address of the uplink; without HOSTPORT a free port is picked; the protocol is tcp unless udp is written
+        /// address of the uplink; without HOSTPORT, or with 0, a free port is picked; the protocol is tcp unless udp is
+        /// written
         #[arg(required = true)]
         spec: Vec<Spec>,
     },
-    /// End what of a container is published
+    /// End what of a container is published; connections that came by a port of the host go on
     #[command(
         after_help = "Examples:\n  tapswitch unpublish web 8080:80\n  tapswitch unpublish web 80     (whatever leads to port 80 of web)"
     )]
     Unpublish {
-        /// The container's name, as `tapswitch ls` shows it
+        /// The container's name, also of one that is away and would have its ports again
         name: String,
         /// As for `publish`; what is left out may be anything there
         #[arg(required = true)]
@@ -207,6 +215,9 @@ pub enum Verb {
         #[command(flatten)]
         narrow: NarrowArgs,
     },
+    /// Watch frames as they pass: what each stage found, decided and changed, and how it ended
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// End flows at once: whoever uses them starts again, by the rules and forwards of now
     #[command(
         after_help = "Examples:\n  tapswitch flush flows --container web\n  tapswitch flush flows --address 192.0.2.9 --port 443\n  \
@@ -219,6 +230,16 @@ pub enum Verb {
         /// What narrows it.
         #[command(flatten)]
         narrow: NarrowArgs,
+    },
+    /// Explain what the switch says: `help drop REASON` tells what a drop reason means, its usual causes and what to do
+    #[command(
+        after_help = "Examples:\n  tapswitch help drop policy-denied\n  tapswitch help drop          (all of them)"
+    )]
+    Help {
+        /// What it is about
+        topic: Topic,
+        /// Which one [default: all]
+        name: Option<String>,
     },
     /// Print the completions of a shell
     #[command(
@@ -277,6 +298,34 @@ pub struct NarrowArgs {
     pub port: Option<u16>,
 }
 
+/// What `trace` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct TraceArgs {
+    /// Which frames, in the words of tcpdump (host, net, port, proto, ether, and, or, not), and: container NAME, drop,
+    /// reason R [default: all]
+    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    pub filter: Vec<String>,
+    /// Only of this network [default: all]
+    #[arg(long, value_name = "NET")]
+    pub network: Option<String>,
+    /// End after so many frames [default: never]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// At most so many frames a second; how many more there were is said [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// The bytes of each frame too, in hexadecimal
+    #[arg(long, short = 'x')]
+    pub bytes: bool,
+}
+
+/// What `help` explains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Topic {
+    /// Reasons for which frames are dropped
+    Drop,
+}
+
 /// What `flush` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Flushable {
@@ -328,8 +377,8 @@ pub struct PortArgs {
     #[arg(long)]
     pub dhcp: bool,
     /// Publish ports of the container, [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp], may be repeated. Without HOSTIP every
-    /// address of the host leads there, or the address of the uplink; without HOSTPORT a free port is picked
-    /// [default: none]
+    /// address of the host leads there, or the address of the uplink; without HOSTPORT, or with 0, a free port is picked,
+    /// the one that this name had before if it is free [default: none]
     #[arg(short = 'p', long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
     /// A plain TAP: no super-frames, every checksum complete [default: off, offloads are used]

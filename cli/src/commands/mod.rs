@@ -5,16 +5,18 @@ mod completions;
 mod demo;
 mod detach;
 mod flush;
+mod help;
 mod ls;
 mod man;
 mod network;
 mod publish;
 mod run;
 mod show;
+mod trace;
 mod up;
 mod uplink;
 
-use crate::args::{Cli, Global, Verb};
+use crate::args::{Cli, Global, Topic, Verb};
 use crate::client::Client;
 use crate::daemon::socket_path;
 use crate::error::Error;
@@ -35,7 +37,9 @@ pub fn execute(cli: Cli) -> Result<u8, Error> {
         Verb::Publish { name, spec } => publish::publish(global, &name, &spec)?,
         Verb::Unpublish { name, spec } => publish::unpublish(global, &name, &spec)?,
         Verb::Show { what, narrow } => show::execute(global, what, &narrow)?,
+        Verb::Trace(args) => trace::execute(global, &args)?,
         Verb::Flush { what, narrow } => flush::execute(global, what, &narrow)?,
+        Verb::Help { topic: Topic::Drop, name } => help::drops(global, name.as_deref())?,
         Verb::Completions { shell } => completions::execute(shell)?,
         Verb::Man { dir } => man::execute(dir.as_deref())?,
     }

@@ -18,8 +18,15 @@ pub(super) fn unpublish(global: &Global, name: &str, specs: &[Spec]) -> Result<(
     if global.json {
         return output::print_json(&ended);
     }
-    let line = |published: &Published| format!("{published} of {name} is published no longer\n");
-    output::print(&ended.iter().map(line).collect::<String>())
+    output::print(&ended_lines(name, &ended))
+}
+
+/// What is published no longer. Of a container that never came, free ports were not even picked.
+fn ended_lines(name: &str, ended: &[Published]) -> String {
+    if ended.is_empty() {
+        return format!("nothing of {name} was published yet, and it will not be\n");
+    }
+    ended.iter().map(|published| format!("{published} of {name} is published no longer\n")).collect()
 }
 
 /// One line for each range of published ports, in words.
@@ -43,6 +50,8 @@ mod tests {
     fn who_can_reach_a_port_is_said_plainly() {
         let (host, one) = (Ipv4Addr::UNSPECIFIED, |port| Ports::one(port).unwrap());
         let web = Published { host, host_ports: one(8080), ports: one(80), proto: Proto::Tcp };
+        assert_eq!(ended_lines("web", &[web]), "0.0.0.0:8080->80/tcp of web is published no longer\n");
+        assert_eq!(ended_lines("web", &[]), "nothing of web was published yet, and it will not be\n");
         let range = |first| Ports::new(first, first + 9).unwrap();
         let host = Ipv4Addr::new(192, 0, 2, 2);
         let dns = Published { host, host_ports: range(5300), ports: range(50), proto: Proto::Udp };

@@ -57,8 +57,9 @@ fn run(global: &Global, args: &RunArgs) -> Result<u8, Error> {
         made = Some(container);
         Ok((AttachTap { interface: args.port.ifname.clone(), target: target(&argv) }, tap))
     })?;
-    // Nobody but us can tell which ports were picked if the switch is our own.
-    if args.port.publish.iter().any(|spec| spec.host_ports.is_none()) {
+    // Nobody but us can tell which ports were picked if the switch is our own, and whose name it is may have more.
+    let picked = args.port.publish.iter().any(|spec| spec.host_ports.is_none());
+    if picked || port.published.len() > args.port.publish.len() {
         eprint!("{}", super::publish::lines(&port.name, &port.published));
     }
     let mut container = made.ok_or_else(|| Error::failed("the switch took a container that was never made"))?;

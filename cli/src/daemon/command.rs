@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::oneshot;
 
+use super::worker::{Wanted, Watch};
 use crate::api::{
     ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowFilter, FlowView, JourneyView, LeaseView,
     NetworkView, PortView, Published, Spec, StatsView, UplinkDevice, UplinkOffer,
@@ -115,6 +116,8 @@ pub enum Command {
         /// The journey, or why there will be none.
         reply: Reply<Result<JourneyView, Refusal>>,
     },
+    /// Watches frames as they pass.
+    Trace(Wanted, Reply<Result<Watch, Refusal>>),
     /// The daemon's figures.
     Stats(Reply<StatsView>),
     /// Ends the poll thread.

@@ -14,6 +14,7 @@ mod handover;
 mod journey;
 mod server;
 mod socket;
+mod trace;
 pub mod worker;
 
 use std::convert::Infallible;

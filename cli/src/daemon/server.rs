@@ -27,6 +27,7 @@ use super::control::{Control, Gone};
 use super::handover;
 use super::journey::journey;
 use super::socket::may_command;
+use super::trace::trace;
 use crate::api::{
     ATTACH_PROTOCOL, AttachRequest, ErrorBody, FlowFilter, FlowView, Flushed, NetworkView, PublishRequest, Published,
     Spec, StatsView, UPLINK_PROTOCOL, Version,
@@ -150,6 +151,7 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/flows", get(flows).delete(flush))
         .route("/v1/drops", get(|c, q| list(c, q, Command::Drops)))
         .route("/v1/stats", get(stats))
+        .route("/v1/trace", get(trace))
         .route("/v1/attach", post(attach))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

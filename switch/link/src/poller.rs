@@ -60,6 +60,8 @@ pub struct Event {
     pub writable: bool,
     /// An error is waiting to be fetched.
     pub error: bool,
+    /// The other end has finished, or sent something urgent: a read that gives less than was asked for is not all.
+    pub ended: bool,
 }
 
 #[derive(Debug)]
@@ -196,6 +198,7 @@ impl Poller {
                     readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                     writable: event.is_writable() || event.is_write_closed(),
                     error: event.is_error(),
+                    ended: event.is_read_closed() || event.is_priority() || event.is_error(),
                 }),
             }
         }
@@ -425,7 +428,7 @@ mod tests {
         let interest = Interest::READABLE | Interest::WRITABLE;
         poller.registry().register(&mut SourceFd(&fd), token, interest).unwrap();
         poller.poll(None).unwrap();
-        assert_eq!(poller.events(), [Event { token, readable: false, writable: true, error: false }]);
+        assert_eq!(poller.events(), [Event { token, readable: false, writable: true, error: false, ended: false }]);
         writer.write_all(b"x").unwrap();
         poller.poll(None).unwrap();
         assert!(poller.events().iter().any(|e| e.token == token && e.readable));

@@ -64,6 +64,28 @@ pub enum Kind {
     Changed,
 }
 
+impl Kind {
+    /// The kind's name, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::LookedUp => "looked-up",
+            Kind::Decided => "decided",
+            Kind::Changed => "changed",
+        }
+    }
+}
+
+/// A field of the frame that was rewritten.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Change {
+    /// Its name, as Wireshark has it in words: `source address`, `TTL`, `header checksum`.
+    pub field: &'static str,
+    /// What stood there.
+    pub before: String,
+    /// What stands there now.
+    pub after: String,
+}
+
 /// One finding of one stage.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Step {
@@ -73,22 +95,40 @@ pub struct Step {
     pub kind: Kind,
     /// The finding, in words.
     pub text: String,
+    /// What was rewritten.
+    pub changes: Vec<Change>,
+    /// Nanoseconds since the frame came, if somebody holds a clock.
+    pub at_ns: Option<u64>,
 }
 
 impl Step {
+    fn new(stage: Stage, kind: Kind, text: String) -> Step {
+        Step { stage, kind, text, changes: Vec::new(), at_ns: None }
+    }
+
     /// "I looked this up."
     pub fn looked_up(stage: Stage, text: impl Into<String>) -> Step {
-        Step { stage, kind: Kind::LookedUp, text: text.into() }
+        Step::new(stage, Kind::LookedUp, text.into())
     }
 
     /// "I decided this."
     pub fn decided(stage: Stage, text: impl Into<String>) -> Step {
-        Step { stage, kind: Kind::Decided, text: text.into() }
+        Step::new(stage, Kind::Decided, text.into())
     }
 
     /// "I changed this."
     pub fn changed(stage: Stage, text: impl Into<String>) -> Step {
-        Step { stage, kind: Kind::Changed, text: text.into() }
+        Step::new(stage, Kind::Changed, text.into())
+    }
+
+    /// Adds a rewritten field; nothing, if it is as it was.
+    #[must_use]
+    pub fn with(mut self, field: &'static str, before: impl ToString, after: impl ToString) -> Step {
+        let (before, after) = (before.to_string(), after.to_string());
+        if before != after {
+            self.changes.push(Change { field, before, after });
+        }
+        self
     }
 }
 
@@ -112,11 +152,21 @@ impl Journey for Unheard {
 pub struct Recorded {
     /// The findings so far.
     pub steps: Vec<Step>,
+    /// A clock in nanoseconds, and what it said when the frame came.
+    clock: Option<(fn() -> u64, u64)>,
+}
+
+impl Recorded {
+    /// One that says of each step when it was, by a clock that is lent to it.
+    pub fn timed(clock: fn() -> u64) -> Recorded {
+        Recorded { steps: Vec::new(), clock: Some((clock, clock())) }
+    }
 }
 
 impl Journey for Recorded {
     fn note(&mut self, step: impl FnOnce() -> Step) {
-        self.steps.push(step());
+        let at_ns = self.clock.map(|(clock, came)| clock().saturating_sub(came));
+        self.steps.push(Step { at_ns, ..step() });
     }
 }
 
@@ -129,6 +179,15 @@ mod tests {
         Unheard.note(|| unreachable!("the text must not be built"));
         let mut heard = Recorded::default();
         heard.note(|| Step::decided(Stage::Lookup, "flood"));
-        assert_eq!(heard.steps, [Step { stage: Stage::Lookup, kind: Kind::Decided, text: "flood".into() }]);
+        assert_eq!(heard.steps, [Step::decided(Stage::Lookup, "flood")]);
+    }
+
+    #[test]
+    fn each_step_says_when_it_was_and_what_it_rewrote() {
+        let mut heard = Recorded::timed(|| 5_000);
+        heard.note(|| Step::changed(Stage::Gateway, "TTL").with("TTL", 64, 63).with("protocol", 6, 6));
+        assert_eq!(heard.steps[0].at_ns, Some(0));
+        let ttl = Change { field: "TTL", before: "64".into(), after: "63".into() };
+        assert_eq!(heard.steps[0].changes, [ttl], "what is as it was is no change");
     }
 }

@@ -38,7 +38,7 @@ mod time;
 pub use addr::Mac;
 pub use drop::{DropCounters, DropReason, Help};
 pub use frame::{Frame, FrameOf, FrameRef};
-pub use journey::{Journey, Kind, Recorded, Stage, Step, Unheard};
+pub use journey::{Change, Journey, Kind, Recorded, Stage, Step, Unheard};
 pub use meta::{ChecksumState, Gso, GsoKind, Meta, VNET_HEADER_LEN};
 pub use parse::{Fragment, L3, L4, Parsed, Vlan, ethertype, protocol};
 pub use quoted::{Quoted, Unquotable};

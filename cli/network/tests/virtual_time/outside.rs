@@ -15,7 +15,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tapswitch_relay::{DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
+use tapswitch_relay::{
+    Arrival, Batch, DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, Reported, Run, StreamHost,
+};
 use tapswitch_wire::Instant;
 
 use crate::trace::Trace;
@@ -104,13 +106,38 @@ fn bytes(lane: &VecDeque<(Instant, Passing)>) -> usize {
 /// One socket for datagrams.
 pub struct Socket {
     pub proto: Proto,
+    /// Where the latest datagram went.
     pub to: SocketAddr,
     /// Datagrams of the container, with their time to live.
     pub sent: Vec<(u8, Vec<u8>)>,
-    answers: VecDeque<(Instant, Result<Vec<u8>, HostIcmp>)>,
-    arrived: VecDeque<Vec<u8>>,
-    errors: VecDeque<HostIcmp>,
+    answers: VecDeque<(Instant, SocketAddr, Result<Vec<u8>, HostIcmp>)>,
+    arrived: VecDeque<(SocketAddr, Vec<u8>)>,
+    errors: VecDeque<Reported>,
     pub closed: bool,
+}
+
+impl Socket {
+    /// One datagram leaves, and something comes of it.
+    fn send(&mut self, now: Instant, to: SocketAddr, ttl: u8, datagram: &[u8]) {
+        self.to = to;
+        self.sent.push((ttl, datagram.to_vec()));
+        let icmp = |kind, code, from: Ipv4Addr| HostIcmp { kind, code, mtu: 0, offender: Some(from.into()) };
+        let answer = match (to.ip(), self.proto, to.port()) {
+            _ if ttl <= 1 => Err(icmp(11, 0, ROUTER)),
+            (IpAddr::V4(NO_HOST), ..) => Err(icmp(3, 1, ROUTER)),
+            (IpAddr::V4(SILENT), ..) => return,
+            (IpAddr::V4(SERVER), Proto::Icmp, _) => {
+                let mut reply = datagram.to_vec();
+                // A ping socket has an identifier of the kernel's choice.
+                reply[..8].copy_from_slice(&[0, 0, 0, 0, 0x77, 0x77, datagram[6], datagram[7]]);
+                Ok(reply)
+            }
+            (IpAddr::V4(SERVER), _, ECHO) => Ok(datagram.to_vec()),
+            _ if to == RESOLVER => Ok(datagram.to_vec()),
+            _ => Err(icmp(3, 3, SERVER)),
+        };
+        self.answers.push_back((now + LATENCY * 2, to, answer));
+    }
 }
 
 pub struct Outside {
@@ -190,15 +217,15 @@ impl Outside {
         }
         for (id, socket) in &mut self.sockets {
             let mut ready = Readiness::default();
-            while let Some((_, answer)) = socket.answers.pop_front_if(|(at, _)| *at <= now) {
+            while let Some((_, from, answer)) = socket.answers.pop_front_if(|(at, ..)| *at <= now) {
                 match answer {
                     Ok(datagram) => {
                         ready.readable = true;
-                        socket.arrived.push_back(datagram);
+                        socket.arrived.push_back((from, datagram));
                     }
-                    Err(error) => {
+                    Err(icmp) => {
                         ready.error = true;
-                        socket.errors.push_back(error);
+                        socket.errors.push_back(Reported { to: from, icmp, echo: None });
                     }
                 }
             }
@@ -219,7 +246,7 @@ impl Outside {
             let lanes = [&stream.up, &stream.down].into_iter().filter_map(|lane| lane.front().map(|(at, _)| *at));
             connecting.into_iter().chain(lanes)
         });
-        let sockets = self.sockets.values().filter_map(|socket| socket.answers.front().map(|(at, _)| *at));
+        let sockets = self.sockets.values().filter_map(|socket| socket.answers.front().map(|(at, ..)| *at));
         streams.chain(sockets).min()
     }
 
@@ -288,6 +315,7 @@ fn turn(stream: &mut Stream, now: Instant, source_len: usize) -> Readiness {
             }
         }
     }
+    ready.ended = ready.readable && (stream.arrived_end || stream.broken);
     // As a kernel does, room is told once there is enough of it.
     if stream.was_full && stream.up_bytes() <= BUFFER / 2 {
         stream.was_full = false;
@@ -297,7 +325,7 @@ fn turn(stream: &mut Stream, now: Instant, source_len: usize) -> Readiness {
 }
 
 impl StreamHost for Outside {
-    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<(), HostError> {
+    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<bool, HostError> {
         self.trace.line(self.now, format!("socket {} opened to tcp {to}", id.to_bits()));
         let round_trip = self.now + LATENCY * 2;
         let connecting = match to.ip() {
@@ -326,7 +354,15 @@ impl StreamHost for Outside {
             closed: None,
         };
         self.streams.insert(id, stream);
-        Ok(())
+        Ok(false)
+    }
+
+    fn listen(&mut self, _: FlowId, _: SocketAddr) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn accept(&mut self, _: FlowId, _: FlowId) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     fn connected(&mut self, id: FlowId) -> Result<bool, HostError> {
@@ -352,6 +388,10 @@ impl StreamHost for Outside {
         }
         stream.up.push_back((at, Passing::Data(data[..room].to_vec())));
         Ok(room)
+    }
+
+    fn room(&mut self, id: FlowId) -> usize {
+        self.stream_of(id).map_or(0, |stream| BUFFER.saturating_sub(stream.up_bytes()))
     }
 
     fn peek(&mut self, id: FlowId, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
@@ -401,19 +441,16 @@ impl StreamHost for Outside {
 }
 
 impl DatagramHost for Outside {
-    fn open(&mut self, id: FlowId, proto: Proto, to: SocketAddr) -> Result<(), HostError> {
-        self.trace.line(self.now, format!("socket {} opened to {} {to}", id.to_bits(), proto.name()));
+    fn open(&mut self, id: FlowId, proto: Proto, _: bool) -> Result<(), HostError> {
+        self.trace.line(self.now, format!("socket {} opened for {}", id.to_bits(), proto.name()));
         if proto == Proto::Icmp && !self.pings {
             return Err(HostError::NoPing);
-        }
-        if to.ip() == NO_NET {
-            return Err(HostError::NetUnreachable);
         }
         self.sockets.insert(
             id,
             Socket {
                 proto,
-                to,
+                to: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
                 sent: Vec::new(),
                 answers: VecDeque::new(),
                 arrived: VecDeque::new(),
@@ -424,38 +461,43 @@ impl DatagramHost for Outside {
         Ok(())
     }
 
-    fn send(&mut self, id: FlowId, ttl: u8, datagram: &[u8]) -> io::Result<()> {
-        let at = self.now + LATENCY * 2;
+    fn bind(&mut self, id: FlowId, at: SocketAddr) -> io::Result<SocketAddr> {
+        self.open(id, Proto::Udp, false).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        Ok(at)
+    }
+
+    fn send(&mut self, id: FlowId, runs: &[Run<'_>]) -> io::Result<usize> {
+        let now = self.now;
         let socket = self.sockets.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
-        socket.sent.push((ttl, datagram.to_vec()));
-        let icmp = |kind, code, from: Ipv4Addr| HostIcmp { kind, code, mtu: 0, offender: Some(from.into()) };
-        let answer = match (socket.to.ip(), socket.proto, socket.to.port()) {
-            _ if ttl <= 1 => Err(icmp(11, 0, ROUTER)),
-            (IpAddr::V4(NO_HOST), ..) => Err(icmp(3, 1, ROUTER)),
-            (IpAddr::V4(SILENT), ..) => return Ok(()),
-            (IpAddr::V4(SERVER), Proto::Icmp, _) => {
-                let mut reply = datagram.to_vec();
-                // A ping socket has an identifier of the kernel's choice.
-                reply[..8].copy_from_slice(&[0, 0, 0, 0, 0x77, 0x77, datagram[6], datagram[7]]);
-                Ok(reply)
+        if runs[0].to.ip() == NO_NET {
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        }
+        let mut sent = 0;
+        for run in runs.iter().take_while(|run| run.to.ip() != NO_NET) {
+            let size = run.size.max(1);
+            for number in 0..run.datagrams() {
+                let end = run.bytes.len().min((number + 1) * size);
+                socket.send(now, run.to, run.marks.ttl, &run.bytes[number * size..end]);
+                sent += 1;
             }
-            (IpAddr::V4(SERVER), _, ECHO) => Ok(datagram.to_vec()),
-            _ if socket.to == RESOLVER => Ok(datagram.to_vec()),
-            _ => Err(icmp(3, 3, SERVER)),
-        };
-        socket.answers.push_back((at, answer));
-        Ok(())
+        }
+        Ok(sent)
     }
 
-    fn recv(&mut self, id: FlowId, buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&mut self, id: FlowId, batch: &mut Batch) -> io::Result<bool> {
         let socket = self.sockets.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
-        let datagram = socket.arrived.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let len = datagram.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&datagram[..len]);
-        Ok(datagram.len())
+        if socket.arrived.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        while !batch.is_full()
+            && let Some((from, datagram)) = socket.arrived.pop_front()
+        {
+            batch.copy(Arrival { from, to: None, ttl: 60, tos: 0, size: datagram.len(), len: 0 }, &datagram);
+        }
+        Ok(batch.is_full())
     }
 
-    fn icmp_error(&mut self, id: FlowId) -> Option<HostIcmp> {
+    fn icmp_error(&mut self, id: FlowId) -> Option<Reported> {
         self.sockets.get_mut(&id)?.errors.pop_front()
     }
 

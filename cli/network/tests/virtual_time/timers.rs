@@ -21,16 +21,22 @@ fn lives_for(world: &mut World, idle: Duration) {
 }
 
 #[test]
-fn tr_10_an_idle_connection_is_kept_for_two_hours_and_four_minutes_and_then_reset() {
+fn tr_10_an_idle_connection_lives_as_long_as_its_container_answers() {
     let mut world = World::one();
     let mut talk = talk(&mut world, (SERVER, MANUAL), b"hello".to_vec(), false);
     world.run(seconds(10), |world| {
         talk.go_on(world);
         world.outside().streams.values().any(|stream| stream.taken == b"hello")
     });
-    lives_for(&mut world, seconds(7_440));
-    assert_eq!(talk.state(&mut world), State::Closed, "the container is told");
-    assert_eq!(world.outside().stream().closed, Some(Closed::Reset), "and the outside");
+    // It is asked after two hours, and answers.
+    world.pass(seconds(10 * 3_600));
+    assert_eq!((world.network.flow_count(), talk.state(&mut world)), (1, State::Established));
+    assert_eq!(world.outside().stream().closed, None);
+    // Once it has forgotten the connection, it says so.
+    world.station(1).tcp(talk.socket).abort();
+    world.pass(seconds(1));
+    assert_eq!(world.network.flow_count(), 0);
+    assert_eq!(world.outside().stream().closed, Some(Closed::Reset));
 }
 
 #[test]
@@ -65,13 +71,13 @@ fn a_udp_flow_ends_after_five_minutes_of_silence_and_traffic_keeps_it() {
 }
 
 #[test]
-fn a_dns_flow_ends_after_twenty_seconds() {
-    for to in [GATEWAY, SERVER, Ipv4Addr::new(198, 51, 100, 9)] {
+fn a_question_to_a_name_server_is_waited_for_twenty_seconds_and_kept_for_three_when_it_is_answered() {
+    for (to, idle) in [(GATEWAY, 3), (SERVER, 20), (Ipv4Addr::new(198, 51, 100, 9), 20)] {
         let mut world = World::one();
         let socket = world.station(1).udp(5_000);
         send(&mut world, socket, (to, 53), b"who?");
         world.pass(Duration::from_millis(11));
-        lives_for(&mut world, seconds(20));
+        lives_for(&mut world, seconds(idle));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use crate::api::{JourneyView, StepView};
 use crate::error::Error;
-use crate::output::print;
+use crate::output::{self, print};
 
 /// The narrowest terminal that is still usual.
 const WIDTH: usize = 80;
@@ -103,25 +103,8 @@ fn question(stage: &str) -> &'static str {
     }
 }
 
-/// Breaks text into lines: the first begins with `first`, the others with `rest`. A word that is too long stays whole.
 fn wrapped(text: &str, first: &str, rest: &str) -> String {
-    let mut lines = String::new();
-    let mut line = first.to_owned();
-    let mut empty = true;
-    for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines += line.trim_end();
-            lines.push('\n');
-            line = rest.to_owned();
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line += word;
-        empty = false;
-    }
-    lines + line.trim_end() + "\n"
+    output::wrapped(text, WIDTH, first, rest)
 }
 
 #[cfg(test)]
@@ -129,21 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_broken_between_words_and_hangs() {
-        let text = wrapped(&"word ".repeat(30), "   * ", "     ");
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.len() == 2 && lines.iter().all(|line| line.len() <= WIDTH), "{text}");
-        assert!(lines[0].starts_with("   * word") && lines[1].starts_with("     word"), "{text}");
-        assert_eq!(wrapped(&"x".repeat(200), "* ", "  "), format!("* {}\n", "x".repeat(200)));
-        assert_eq!(wrapped("", "", ""), "\n");
-    }
-
-    #[test]
     fn journey_says_nothing_twice_and_ends_with_the_verdict() {
         let step = |stage: &str, kind: &str, text: &str| StepView {
             stage: stage.into(),
             kind: kind.into(),
             text: text.into(),
+            changes: Vec::new(),
+            at_ns: None,
         };
         let text = told(&JourneyView {
             frame: "ARP, partial checksum".into(),

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 
-use tapswitch_wire::Mac;
+use tapswitch_wire::{Mac, Stage, Step};
 
 use super::super::*;
 use super::DEADLINE;
@@ -154,6 +154,7 @@ pub(super) fn follow_script(commands: &crossbeam_channel::Receiver<Command>, sai
             Command::Journey { name, proto, reply } if proto.as_deref() == Some("tcp") => {
                 waiting = Some((name, reply));
             }
+            Command::Trace(_, reply) => drop(reply.send(Err(Refusal::Full("nobody watches here".into())))),
             Command::Journey { reply, .. } => drop(reply.send(Err(Refusal::Invalid("only tcp is heard here".into())))),
             Command::Stats(reply) => drop(reply.send(stats())),
             Command::Stop => return,
@@ -207,7 +208,7 @@ pub(super) fn offer(name: &str) -> AttachOffer {
 }
 
 pub(super) fn journey(name: &str) -> JourneyView {
-    let step = StepView { stage: "parse".into(), kind: "looked-up".into(), text: "a TCP segment".into() };
+    let step = StepView::from(Step::looked_up(Stage::Parse, "a TCP segment"));
     JourneyView { frame: "tcp".into(), port: name.into(), steps: vec![step], verdict: "relayed".into() }
 }
 

@@ -28,3 +28,10 @@ impl Clock {
         self.epoch
     }
 }
+
+/// Nanoseconds by a clock that only differences mean something of: what journeys are timed by.
+#[expect(clippy::disallowed_methods, reason = "the loop's own clock")]
+pub(super) fn nanos() -> u64 {
+    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    START.elapsed().as_nanos() as u64
+}

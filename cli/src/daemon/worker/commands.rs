@@ -13,9 +13,10 @@ use tapswitch_wire::{Instant, Mac};
 use super::lan::{Attached, Lan, Member};
 use super::lane::Order;
 use super::reader::Place;
+use super::refused::{self, Refused};
 use super::shares::Shares;
 use super::views::Totals;
-use super::{Journeyed, Listener, MAX_LISTENERS, Worker, views};
+use super::{Journeyed, Listener, MAX_LISTENERS, Wanted, Watch, Worker, views};
 use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView, ThreadView};
 use crate::config::UplinkPlan;
 use crate::daemon::command::{Command, Refusal, Reply};
@@ -36,7 +37,7 @@ impl Worker {
             }
             Command::Attach { network, name, tap, queues, reply } => {
                 // A refusal leaves the reservation to the `Cancel` that follows it.
-                let _ = reply.send(self.attach(&network, &name, tap, queues, now));
+                refused::answer(reply, self.attach(&network, &name, tap, queues, now));
             }
             Command::Cancel { network, name } => self.cancel(&network, &name, now),
             Command::Detach(name, reply) => {
@@ -64,7 +65,7 @@ impl Worker {
                 let _ = reply.send(self.flush(&filter, now));
             }
             Command::Publish { name, specs, reply } => {
-                let _ = reply.send(self.publish(&name, &specs, now));
+                refused::answer(reply, self.publish(&name, &specs, now));
             }
             Command::Unpublish { name, specs, reply } => {
                 let _ = reply.send(self.unpublish(&name, &specs, now));
@@ -86,9 +87,20 @@ impl Worker {
                     let _ = reply.send(Err(refused));
                 }
             }
+            Command::Trace(wanted, reply) => {
+                let _ = reply.send(self.trace(wanted, now));
+            }
             // The loop ends before it comes here.
             Command::Stop => {}
         }
+    }
+
+    /// Lets somebody watch.
+    fn trace(&self, wanted: Wanted, now: Instant) -> Result<Watch, Refusal> {
+        self.network(wanted.network.as_deref())?;
+        self.tracing.watch(wanted, now).ok_or_else(|| {
+            Refusal::Full("as many watch this switch as may; end another `tapswitch trace` first".into())
+        })
     }
 
     pub(super) fn listing<T>(
@@ -271,10 +283,10 @@ impl Worker {
         tap: AttachTap,
         queues: Vec<OwnedFd>,
         now: Instant,
-    ) -> Result<PortView, Refusal> {
+    ) -> Result<PortView, Refused> {
         let index = self.network(Some(network))?;
         let failed = |why: &dyn std::fmt::Display| {
-            Refusal::Invalid(format!("cannot attach '{name}' to network {network}: {why}"))
+            Refused::from(Refusal::Invalid(format!("cannot attach '{name}' to network {network}: {why}")))
         };
         let queues =
             queues.into_iter().map(Tap::from_fd).collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;

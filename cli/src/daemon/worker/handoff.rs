@@ -19,6 +19,7 @@ use tapswitch_wire::{DropReason, Meta, Recorded, Verdict};
 
 use super::Journeyed;
 use super::reader::Place;
+use super::trace::Seen;
 use crate::daemon::command::Reply;
 
 /// What may wait for the owner, in bytes; each frame counts for [`OVERHEAD`] more. 62 super-frames, or some 2000 small
@@ -28,12 +29,18 @@ const OVERHEAD: usize = 2048;
 /// A thread does not keep more than this to itself until its turn ends.
 const EARLY: usize = 1 << 20;
 
-/// Somebody waits for the journey of a frame, which has come so far.
+/// Somebody wants the journey of a frame, which has come so far.
 pub(super) struct Told {
-    pub(super) reply: Reply<Journeyed>,
-    /// The frame as it came.
-    pub(super) line: String,
+    pub(super) hearer: Hearer,
     pub(super) journey: Recorded,
+}
+
+/// Who wants a journey.
+pub(super) enum Hearer {
+    /// Somebody who waits for just this one; the frame as it came.
+    One(Reply<Journeyed>, String),
+    /// Those who watch.
+    Watchers(Seen),
 }
 
 /// A frame for the gateway.

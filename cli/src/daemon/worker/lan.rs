@@ -8,18 +8,20 @@ use ipnet::{IpNet, Ipv4Net};
 use tapswitch_dhcp::State;
 use tapswitch_link::capture::CaptureId;
 use tapswitch_link::routes::Routes;
-use tapswitch_link::socket::set_peek_offset;
+use tapswitch_link::socket::{receive_many, send_many, send_room, set_dont_fragment, set_peek_offset};
 use tapswitch_link::tap::Tap;
 use tapswitch_nat::Peer;
 use tapswitch_network::{Config, Network, Uplink};
 use tapswitch_relay::{Lent, Limits, Policy, Sockets};
-use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Unheard, Verdict};
+use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Verdict};
 
+use super::book::Book;
 use super::clock::Clock;
 use super::handoff::Handed;
 use super::journal::Journal;
 use super::reader::Place;
 use super::taps::{Capturing, Taps};
+use super::trace::Tracing;
 use super::uplinks::{self, UplinkPort};
 use crate::api::AttachTap;
 use crate::config::{NetworkPlan, Side, UplinkPlan};
@@ -59,6 +61,10 @@ pub(super) struct Lan {
     pub(super) members: HashMap<String, Member>,
     /// The device of the uplink, if it has one.
     pub(super) uplink: Option<UplinkPort>,
+    /// What its containers publish.
+    pub(super) book: Book,
+    /// How many sockets of the host each container may have.
+    pub(super) share: usize,
     names: HashMap<PortId, String>,
     journal: Journal,
 }
@@ -74,6 +80,7 @@ impl Lan {
         registry: mio::Registry,
         token_bits: u64,
         capture: Option<Arc<Capturing>>,
+        tracing: &Arc<Tracing>,
         clock: &Clock,
     ) -> Result<Lan, String> {
         let config = Config {
@@ -96,7 +103,8 @@ impl Lan {
             deny: subnets.iter().copied().map(IpNet::V4).collect(),
         };
         let mut routes = Routes::open().map_err(|e| format!("cannot ask for the host's routes: {e}; try again"))?;
-        let lent = Lent { set_peek_offset, is_own: Box::new(move |ip| routes.is_own(ip)) };
+        let is_own = Box::new(move |ip| routes.is_own(ip));
+        let lent = Lent { set_peek_offset, send_room, set_dont_fragment, send_many, receive_many, is_own };
         let uplink = match &plan.uplink {
             UplinkPlan::User => Some(Uplink::User { policy, limits, host: Sockets::new(registry, token_bits, lent) }),
             UplinkPlan::Nat(_) | UplinkPlan::Tun(_) => {
@@ -111,9 +119,10 @@ impl Lan {
             Some(dir) => Journal::open(dir, &plan.name, network.dhcp())?,
             None => Journal::in_memory(),
         };
-        let taps = Taps::new(&plan.name, capture);
-        let mut lan =
-            Lan { index, plan, network, taps, members: HashMap::new(), uplink: None, names: HashMap::new(), journal };
+        let taps = Taps::new(&plan.name, capture, (index, Arc::clone(tracing)));
+        let (members, names, book) = (HashMap::new(), HashMap::new(), Book::new(&plan.publish));
+        let share = limits.flows_per_container;
+        let mut lan = Lan { index, plan, network, taps, members, uplink: None, book, share, names, journal };
         lan.release_orphans(now);
         Ok(lan)
     }
@@ -144,9 +153,15 @@ impl Lan {
 
     /// Runs one frame that the uplink's device brought to its end.
     #[inline]
-    pub(super) fn uplink_frame(&mut self, meta: Meta, frame: &mut [u8], now: Instant) {
+    pub(super) fn uplink_frame(
+        &mut self,
+        meta: Meta,
+        frame: &mut [u8],
+        now: Instant,
+        journey: &mut impl Journey,
+    ) -> Verdict {
         self.taps.record_uplink(now, &meta, frame);
-        self.network.uplink_rx(meta, frame, now, &mut Unheard, &mut self.taps.at(now));
+        self.network.uplink_rx(meta, frame, now, journey, &mut self.taps.at(now))
     }
 
     /// The names of the ports.
@@ -154,8 +169,9 @@ impl Lan {
         &self.names
     }
 
-    /// Names the port by which a LAN is joined.
+    /// Names a port, or forgets its name.
     pub(super) fn name_port(&mut self, port: PortId, name: Option<String>) {
+        self.taps.name_port(port, name.as_deref());
         match name {
             Some(name) => self.names.insert(port, name),
             None => self.names.remove(&port),
@@ -166,6 +182,7 @@ impl Lan {
     pub(super) fn poll(&mut self, now: Instant) {
         let journal = &mut self.journal;
         self.network.poll(now, &mut self.taps.at(now), &mut |line| journal.record(line));
+        self.taps.tell_later();
         for news in self.network.take_uplink_news() {
             uplinks::log(&self.plan, news);
         }
@@ -196,7 +213,7 @@ impl Lan {
     pub(super) fn add_port(&mut self, port: PortId, name: &str, tap: Tap, captured: Option<CaptureId>, now: Instant) {
         self.network.add_port(port);
         self.taps.insert(port, tap, captured);
-        self.names.insert(port, name.to_string());
+        self.name_port(port, Some(name.to_string()));
         if !self.network.config().bridged {
             // Stations that knew another gateway at this address hear of this one.
             self.network.announce(now);
@@ -236,6 +253,7 @@ impl Lan {
     /// Detaches a container and forgets it. Returns what it was attached by.
     pub(super) fn remove_port(&mut self, port: PortId, now: Instant) -> Option<Attached> {
         let name = self.names.remove(&port);
+        self.taps.name_port(port, None);
         let member = name.as_ref().and_then(|name| self.members.get_mut(name));
         let (mac, attached) = match member {
             Some(member) => (Some(member.mac), member.attached.take()),
@@ -244,6 +262,7 @@ impl Lan {
         let ip = self.network.leases(now).into_iter().find(|lease| Some(lease.mac) == mac).map(|lease| lease.ip);
         let journal = &mut self.journal;
         self.network.remove_port(port, ip, now, &mut |line| journal.record(line));
+        self.book.gone(port);
         self.taps.remove(port);
         if let Some(name) = name {
             self.forget(&name, now);

@@ -15,15 +15,14 @@ use tapswitch_link::intake::Backend;
 use tapswitch_link::poller::Waker;
 use tapswitch_link::tap::Tap;
 use tapswitch_network::{Forwarder, Hop, Share};
-use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Unheard, Verdict, render};
+use tapswitch_wire::{DropReason, Instant, Meta, PortId, Unheard, Verdict};
 
 use super::clock::Clock;
 use super::handoff::{Inbox, Outbox, Told};
 use super::pace::{Pace, Wait};
 use super::reader::{Place, Reader, Sink};
 use super::taps::Taps;
-use super::{Journeyed, Listener, views};
-use crate::daemon::command::Reply;
+use super::{Listener, hearer};
 
 /// What the owner asks of the thread's intake.
 pub(super) enum Order {
@@ -136,7 +135,8 @@ fn run(shared: &Mutex<State>, engine: Engine) {
             }
         }
         let State { parts, listeners, .. } = &mut *state;
-        if let Some(bytes) = reader.serve(&mut Turn { parts, listeners, outbox: &mut outbox, now }) {
+        let watched = !listeners.is_empty() || parts.first().is_some_and(|part| part.taps.is_watched());
+        if let Some(bytes) = reader.serve(&mut Turn { parts, listeners, watched, outbox: &mut outbox, now }) {
             pace.worked(now, bytes);
         }
         MutexGuard::unlock_fair(state);
@@ -148,6 +148,8 @@ fn run(shared: &Mutex<State>, engine: Engine) {
 struct Turn<'a> {
     parts: &'a mut [Part],
     listeners: &'a mut Vec<Listener>,
+    /// Whether anybody waits for a journey, or watches.
+    watched: bool,
     outbox: &'a mut Outbox,
     now: Instant,
 }
@@ -155,10 +157,11 @@ struct Turn<'a> {
 impl Sink for Turn<'_> {
     #[inline]
     fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
-        if !self.listeners.is_empty()
-            && let Some(reply) = views::take_listener(self.listeners, place, frame)
-        {
-            return self.told_frame(place, meta, frame, reply);
+        if self.watched {
+            let taps = &self.parts[place.network].taps;
+            if let Some(told) = hearer(self.listeners, taps, place, &meta, frame, self.now) {
+                return self.told_frame(place, meta, frame, told);
+            }
         }
         let Part { forwarder, taps } = &mut self.parts[place.network];
         let hop = forwarder.rx(place.port, meta, frame, self.now, &mut Unheard, &mut taps.at(self.now));
@@ -179,10 +182,9 @@ impl Sink for Turn<'_> {
 }
 
 impl Turn<'_> {
-    /// A frame that somebody waits for.
-    fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8], reply: Reply<Journeyed>) {
+    /// A frame whose journey somebody wants.
+    fn told_frame(&mut self, place: Place, meta: Meta, frame: &mut [u8], mut told: Told) {
         let Part { forwarder, taps } = &mut self.parts[place.network];
-        let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
         let hop = forwarder.rx(place.port, meta, frame, self.now, &mut told.journey, &mut taps.at(self.now));
         let mut told = Some(Box::new(told));
         let verdict = match hop {

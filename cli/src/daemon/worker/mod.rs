@@ -15,20 +15,26 @@
 //! Nothing else reads a clock or a descriptor. A container that dies takes its TAP with it; reading says so, and the port
 //! is removed.
 
+mod book;
 mod clock;
 mod commands;
+mod doors;
 mod flows;
 mod handoff;
+mod holders;
 mod journal;
 mod lan;
 mod lane;
 mod limits;
 mod pace;
+mod publish;
 mod reader;
 mod reaper;
+mod refused;
 mod shares;
 mod start;
 mod taps;
+mod trace;
 mod uplinks;
 mod views;
 
@@ -44,13 +50,16 @@ use super::Options;
 use super::command::{Command, Refusal, Reply};
 use crate::api::JourneyView;
 use clock::Clock;
-use handoff::{Batch, Closed, Told};
+use handoff::{Batch, Closed, Hearer, Told};
 use lan::{Attached, Lan};
 use lane::{Lane, Order};
 use pace::{Pace, Wait};
 use reader::{Place, Reader, Sink};
 use reaper::Reaper;
 pub use start::spawn;
+use taps::Taps;
+use trace::{Seen, Tracing};
+pub use trace::{Wanted, Watch};
 
 /// Frames that one port may send in one turn before the others get theirs.
 const BUDGET: usize = 64;
@@ -97,6 +106,7 @@ struct Worker {
     options: Options,
     networks: Vec<Lan>,
     listeners: Vec<Listener>,
+    tracing: Arc<Tracing>,
     /// Ports that were found gone in this turn.
     gone: Vec<Place>,
     /// Empty, to be given for what other threads handed over.
@@ -146,8 +156,9 @@ impl Worker {
                 break;
             }
             let events = self.socket_events(now);
-            let Worker { reader, networks, listeners, gone, .. } = self;
-            let frames = reader.serve(&mut Turn { networks, listeners, gone, now });
+            let Worker { reader, networks, listeners, gone, tracing, .. } = self;
+            let watched = !listeners.is_empty() || tracing.is_watched();
+            let frames = reader.serve(&mut Turn { networks, listeners, watched, gone, now });
             let Ok(handed) = self.take_handed(now) else {
                 tracing::error!("a poll thread has ended by itself; the switch ends");
                 return;
@@ -208,7 +219,12 @@ impl Worker {
             let bits = event.token.0 as u64;
             let network = (bits >> NETWORK_SHIFT).checked_sub(1).and_then(|index| usize::try_from(index).ok());
             if let Some(lan) = network.and_then(|index| self.networks.get_mut(index)) {
-                let ready = Readiness { readable: event.readable, writable: event.writable, error: event.error };
+                let ready = Readiness {
+                    readable: event.readable,
+                    writable: event.writable,
+                    error: event.error,
+                    ended: event.ended,
+                };
                 lan.network.host_event(FlowId::from_bits(bits), ready, now, &mut lan.taps.at(now));
             }
         }
@@ -232,7 +248,7 @@ impl Worker {
     fn work_off(&mut self, batch: &mut Batch, now: Instant) {
         self.gone.append(&mut batch.gone);
         for (place, told, verdict) in batch.told.drain(..) {
-            answer(*told, place, verdict, &self.networks[place.network]);
+            answer(*told, place, verdict, &mut self.networks[place.network]);
         }
         for (mut handed, frame) in batch.drain() {
             let lan = &mut self.networks[handed.place.network];
@@ -287,18 +303,41 @@ impl Worker {
     }
 }
 
-/// Tells who waited for a journey.
-fn answer(told: Told, place: Place, verdict: Verdict, lan: &Lan) {
-    let Told { reply, line, journey } = told;
-    // Who asked may have gone away.
-    let name = if lan.is_at(place) { lan.name_of(place.port) } else { "gone".into() };
-    let _ = reply.send(Ok(views::journey(line, name, journey, verdict, lan)));
+/// Tells who wanted a journey.
+fn answer(told: Told, place: Place, verdict: Verdict, lan: &mut Lan) {
+    match told.hearer {
+        Hearer::One(reply, line) => {
+            let name = if lan.is_at(place) { lan.name_of(place.port) } else { "gone".into() };
+            // Who asked may have gone away.
+            let _ = reply.send(Ok(views::journey(line, name, told.journey, verdict, lan)));
+        }
+        Hearer::Watchers(seen) => lan.taps.tell(seen, told.journey, verdict),
+    }
+}
+
+/// Who wants the journey of this frame, which has just come.
+fn hearer(
+    listeners: &mut Vec<Listener>,
+    taps: &Taps,
+    place: Place,
+    meta: &Meta,
+    frame: &[u8],
+    now: Instant,
+) -> Option<Told> {
+    if let Some(reply) = views::take_listener(listeners, place, frame) {
+        let hearer = Hearer::One(reply, render(meta, frame));
+        return Some(Told { hearer, journey: Recorded::default() });
+    }
+    let seen = taps.hears(place.port, meta, frame, now)?;
+    Some(Told { hearer: Hearer::Watchers(seen), journey: Seen::journey() })
 }
 
 /// Where the frames go that the owner reads itself.
 struct Turn<'a> {
     networks: &'a mut [Lan],
     listeners: &'a mut Vec<Listener>,
+    /// Whether anybody waits for a journey, or watches.
+    watched: bool,
     gone: &'a mut Vec<Place>,
     now: Instant,
 }
@@ -307,17 +346,17 @@ impl Sink for Turn<'_> {
     #[inline]
     fn frame(&mut self, place: Place, meta: Meta, frame: &mut [u8]) {
         let lan = &mut self.networks[place.network];
-        if place.port == PortId::UPLINK {
-            return lan.uplink_frame(meta, frame, self.now);
+        let mut told =
+            if self.watched { hearer(self.listeners, &lan.taps, place, &meta, frame, self.now) } else { None };
+        let verdict = match (place.port, &mut told) {
+            (PortId::UPLINK, None) => lan.uplink_frame(meta, frame, self.now, &mut Unheard),
+            (PortId::UPLINK, Some(told)) => lan.uplink_frame(meta, frame, self.now, &mut told.journey),
+            (port, None) => lan.frame(port, meta, frame, self.now, &mut Unheard),
+            (port, Some(told)) => lan.frame(port, meta, frame, self.now, &mut told.journey),
+        };
+        if let Some(told) = told {
+            answer(told, place, verdict, lan);
         }
-        if !self.listeners.is_empty()
-            && let Some(reply) = views::take_listener(self.listeners, place, frame)
-        {
-            let mut told = Told { reply, line: render(&meta, frame), journey: Recorded::default() };
-            let verdict = lan.frame(place.port, meta, frame, self.now, &mut told.journey);
-            return answer(told, place, verdict, lan);
-        }
-        lan.frame(place.port, meta, frame, self.now, &mut Unheard);
     }
 
     fn bad(&mut self, place: Place, reason: DropReason) {

@@ -17,6 +17,7 @@ use super::pace::Pace;
 use super::reader::Reader;
 use super::reaper::Reaper;
 use super::taps::Capturing;
+use super::trace::Tracing;
 use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits, uplinks};
 use crate::config::NetworkPlan;
 use crate::daemon::control::Control;
@@ -38,11 +39,14 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
     let limits = limits::flows(plans.len(), options.queues, options.workers);
     let subnets: Vec<_> = plans.iter().map(|plan| plan.subnet).collect();
     let peers: Vec<_> = plans.iter().map(|plan| uplinks::peers(plan, &plans)).collect();
+    let tracing = Arc::new(Tracing::new(plans.iter().map(|plan| plan.name.clone()), clock.epoch()));
     let mut networks = Vec::new();
     for ((index, plan), peers) in plans.into_iter().enumerate().zip(peers) {
         let registry = reader.registry().try_clone().map_err(|e| format!("cannot share the poller: {e}"))?;
         let token_bits = (index as u64 + 1) << NETWORK_SHIFT;
-        networks.push(Lan::new(index, plan, &subnets, peers, limits, registry, token_bits, capture.clone(), &clock)?);
+        let capture = capture.clone();
+        let lan = Lan::new(index, plan, &subnets, peers, limits, registry, token_bits, capture, &tracing, &clock)?;
+        networks.push(lan);
     }
     let doorbell = Doorbell::new(reader.waker());
     let threads = options.workers.max(1);
@@ -60,6 +64,7 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
         options: options.clone(),
         networks,
         listeners: Vec::new(),
+        tracing,
         gone: Vec::new(),
         batch: Batch::default(),
         loads: vec![0; threads],

@@ -9,7 +9,9 @@ use tapswitch_link::Port;
 use tapswitch_link::capture::{CaptureFile, CaptureId, Direction};
 use tapswitch_link::tap::Tap;
 use tapswitch_network::Ports;
-use tapswitch_wire::{DropReason, Instant, Meta, PortId};
+use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Verdict};
+
+use super::trace::{Seen, Tracing};
 
 /// Attached TAPs. A place is a port's number; place 0 is the gateway's and stays empty.
 pub(super) struct Taps {
@@ -17,6 +19,12 @@ pub(super) struct Taps {
     /// The device of a packet uplink.
     uplink: Option<(Tap, Option<CaptureId>)>,
     watched: Option<Watched>,
+    /// The network's number, and those who watch its frames.
+    tracing: (usize, Arc<Tracing>),
+    /// A frame of the gateway that is on its way while somebody watches.
+    seen: Option<Seen>,
+    /// Frames of the gateway that were sent while the one that caused them was on its way: told after it.
+    later: Vec<(Seen, Recorded, Verdict)>,
 }
 
 /// The capture file of the daemon, shared by its networks.
@@ -43,9 +51,9 @@ impl Capturing {
 }
 
 impl Taps {
-    pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>) -> Taps {
+    pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>, tracing: (usize, Arc<Tracing>)) -> Taps {
         let watched = capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
-        Taps { taps: vec![None], uplink: None, watched }
+        Taps { taps: vec![None], uplink: None, watched, tracing, seen: None, later: Vec::new() }
     }
 
     /// The lowest free port number.
@@ -80,6 +88,35 @@ impl Taps {
         }
     }
 
+    /// Whether somebody who watches may want to hear of a frame that came in by this port.
+    pub(super) fn hears(&self, from: PortId, meta: &Meta, frame: &[u8], now: Instant) -> Option<Seen> {
+        self.tracing.1.hears(self.tracing.0, from, meta, frame, now)
+    }
+
+    /// Tells those who watch what became of a frame, and then of those that it caused.
+    pub(super) fn tell(&mut self, seen: Seen, journey: Recorded, verdict: Verdict) {
+        self.tracing.1.tell(seen, journey, verdict);
+        self.tell_later();
+    }
+
+    /// Tells those who watch of frames that no frame of theirs caused.
+    pub(super) fn tell_later(&mut self) {
+        for (seen, journey, verdict) in self.later.drain(..) {
+            self.tracing.1.tell(seen, journey, verdict);
+        }
+    }
+
+    /// Whether anybody watches.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        self.tracing.1.is_watched()
+    }
+
+    /// A port has a name now, or is gone: those who watch name it so.
+    pub(super) fn name_port(&self, port: PortId, name: Option<&str>) {
+        self.tracing.1.name(self.tracing.0, port, name);
+    }
+
     /// The device of the packet uplink came or went.
     pub(super) fn set_uplink(&mut self, uplink: Option<(Tap, Option<CaptureId>)>) {
         self.uplink = uplink;
@@ -97,6 +134,7 @@ impl Taps {
         Taps::new(
             self.watched.as_ref().map_or("", |w| &w.network),
             self.watched.as_ref().map(|w| Arc::clone(&w.capture)),
+            self.tracing.clone(),
         )
     }
 
@@ -139,5 +177,20 @@ impl Ports for TapsAt<'_> {
             watched.capture.file().record(*interface, Direction::Out, self.now, meta, frame);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn hears(&mut self, meta: &Meta, frame: &[u8]) -> Option<Recorded> {
+        if !self.taps.is_watched() {
+            return None;
+        }
+        self.taps.seen = self.taps.hears(PortId::GATEWAY, meta, frame, self.now);
+        self.taps.seen.as_ref().map(|_| Seen::journey())
+    }
+
+    fn told(&mut self, _: &Meta, _: &[u8], journey: Recorded, verdict: Verdict) {
+        if let Some(seen) = self.taps.seen.take() {
+            self.taps.later.push((seen, journey, verdict));
+        }
     }
 }

@@ -11,7 +11,7 @@ use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Ve
 use super::lan::{Attached, Lan, Member};
 use super::lane::Lane;
 use super::reader::Place;
-use super::{Journeyed, Listener, flows, uplinks};
+use super::{Journeyed, Listener, publish, uplinks};
 use crate::api::{
     ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
     StepView, ThreadView, WayView,
@@ -85,7 +85,7 @@ fn port(
         mtu: lan.plan.mtu,
         offload: attached.offload,
         age_s: (now - attached.since).as_secs(),
-        published: flows::published(lan, name),
+        published: publish::published(lan, name),
         counters: total.map(counters).unwrap_or_default(),
     }
 }
@@ -287,16 +287,6 @@ fn is_proto(proto: &str, frame: &[u8]) -> bool {
 }
 
 pub(super) fn journey(frame: String, port: String, journey: Recorded, verdict: Verdict, lan: &Lan) -> JourneyView {
-    let step = |step: tapswitch_wire::Step| StepView {
-        stage: step.stage.name().into(),
-        kind: match step.kind {
-            tapswitch_wire::Kind::LookedUp => "looked-up",
-            tapswitch_wire::Kind::Decided => "decided",
-            tapswitch_wire::Kind::Changed => "changed",
-        }
-        .into(),
-        text: step.text,
-    };
     let verdict = match verdict {
         Verdict::Forward(to) => format!("forwarded to {}", lan.name_of(to)),
         Verdict::Flood { ports } => format!("flooded to {ports} ports"),
@@ -304,7 +294,7 @@ pub(super) fn journey(frame: String, port: String, journey: Recorded, verdict: V
         Verdict::Relay => "handed to the uplink: a socket of the host".into(),
         Verdict::Drop(reason) => format!("dropped, {reason}: {}", reason.text()),
     };
-    JourneyView { frame, port, steps: journey.steps.into_iter().map(step).collect(), verdict }
+    JourneyView { frame, port, steps: journey.steps.into_iter().map(StepView::from).collect(), verdict }
 }
 
 /// A refused reservation, with the status it deserves.
