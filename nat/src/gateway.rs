@@ -68,6 +68,9 @@ pub enum Service {
     Dhcp,
     /// This port over UDP and TCP, as 53 for DNS: [`Outcome::Uplink`].
     Port(u16),
+    /// Any other port over UDP and TCP: [`Outcome::Uplink`]. Who serves them knows best which are open at this moment, and
+    /// leaves what is for a closed one to [`Gateway::refuse_closed`].
+    AnyPort,
 }
 
 /// How a frame ended at the gateway, or who goes on with it.
@@ -89,7 +92,7 @@ pub enum Outcome {
 }
 
 /// The gateway of one network. See the crate's theory of operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) lan: Lan,

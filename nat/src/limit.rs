@@ -16,7 +16,7 @@ const BUCKETS: usize = 1024;
 ///
 /// A bucket is one instant: when all of its tokens are back. Spending a token moves it one interval on; a bucket whose
 /// instant lies a whole burst ahead is empty. So there is nothing to fill up, to expire or to evict.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limiter {
     full_at: Box<[Instant]>,
     secret: u64,

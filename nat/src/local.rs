@@ -1,8 +1,8 @@
 //! What is addressed to the gateway itself.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use tapswitch_wire::{ChecksumState, DropReason, Emit, Frame, Journey, L4, Stage, Step, build};
+use tapswitch_wire::{ChecksumState, DropReason, Emit, Frame, Instant, Journey, L4, Stage, Step, build};
 
 use crate::IcmpError;
 use crate::gateway::{Gateway, Outcome, Service, Turn};
@@ -24,6 +24,11 @@ impl Gateway {
         self.config.services.contains(&service)
     }
 
+    /// Whether somebody serves this port of ours over TCP and UDP.
+    fn serves_port(&self, port: u16) -> bool {
+        self.serves(Service::AnyPort) || self.serves(Service::Port(port))
+    }
+
     pub(crate) fn handle_local(
         &mut self,
         frame: &mut Frame<'_>,
@@ -35,26 +40,46 @@ impl Gateway {
             return Err(DropReason::FragmentNotSupported);
         }
         match frame.parsed().l4 {
-            L4::Tcp | L4::Udp if self.serves(Service::Port(frame.dst_port())) => {
+            L4::Tcp | L4::Udp if self.serves_port(frame.dst_port()) => {
                 turn.journey
                     .note(|| Step::decided(Stage::Gateway, "for a service at our own address that the uplink answers"));
                 Ok(Outcome::Uplink)
             }
             L4::Icmp => self.handle_echo(frame, self.config.ip, src, turn),
-            L4::Udp => {
+            L4::Tcp | L4::Udp => {
                 check_transport(frame)?;
-                Err(self.refuse(frame, IcmpError::PortUnreachable, DropReason::NoSuchService, turn))
-            }
-            L4::Tcp => {
-                check_transport(frame)?;
-                self.reset(frame, src, turn);
-                Err(DropReason::NoSuchService)
+                Err(self.closed(frame, src, turn))
             }
             L4::Other | L4::Icmpv6 => {
                 Err(self.refuse(frame, IcmpError::ProtocolUnreachable, DropReason::UnknownProtocol, turn))
             }
             L4::Malformed | L4::None => Err(DropReason::TransportMalformed),
         }
+    }
+
+    /// Answers for a port of ours on which nobody listens. For the one who serves [`Service::AnyPort`]: of a frame that
+    /// [`Gateway::handle`](Gateway::handle) left to it. Its checksum was looked at.
+    ///
+    /// Returns why it is dropped.
+    pub fn refuse_closed(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> DropReason {
+        match frame.src_ip() {
+            Some(IpAddr::V4(src)) => self.closed(frame, src, &mut Turn { now, journey, out }),
+            _ => DropReason::NoSuchService,
+        }
+    }
+
+    fn closed(&mut self, frame: &Frame<'_>, src: Ipv4Addr, turn: &mut Turn<'_, impl Journey, impl Emit>) -> DropReason {
+        if frame.parsed().l4 == L4::Tcp {
+            self.reset(frame, src, turn);
+            return DropReason::NoSuchService;
+        }
+        self.refuse(frame, IcmpError::PortUnreachable, DropReason::NoSuchService, turn)
     }
 
     /// Turns an echo request into its reply, in place. Every other message is ignored: no timestamp or mask reply (RFC

@@ -76,7 +76,7 @@ pub(crate) struct Due {
     pub(crate) given_up: Vec<Waiting>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     mac: Mac,
     confirmed: Instant,
@@ -92,7 +92,7 @@ impl Known {
 }
 
 /// An incomplete neighbour. At least one packet waits for it, so the bounds of the queue bound these too.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Resolving {
     since: Instant,
     /// When to ask again or to give up.
@@ -100,7 +100,7 @@ struct Resolving {
 }
 
 /// The table. Ordered maps, so that the same inputs give the same order of frames.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Neighbours {
     known: BTreeMap<IpAddr, Known>,
     resolving: BTreeMap<IpAddr, Resolving>,

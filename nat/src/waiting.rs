@@ -18,7 +18,7 @@ pub(crate) const PACKETS: usize = 256;
 pub(crate) const BYTES: usize = 1 << 20;
 
 /// A packet that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) hop: IpAddr,
     /// The station of the LAN that sent it; `None` if it came from the uplink.
@@ -29,7 +29,7 @@ pub(crate) struct Waiting {
 }
 
 /// All packets that wait, in the order they came. It is short enough to be walked from end to end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     packets: VecDeque<Waiting>,
 }

@@ -146,6 +146,23 @@ impl Fdb {
         }
     }
 
+    /// A table of its own with the same entries and limits' counts. Other threads may change this one meanwhile.
+    pub(crate) fn copy(&self) -> Fdb {
+        let copy = Fdb::new();
+        for record in &self.stations {
+            let station = record.station();
+            if !station.pinned {
+                copy.learned.fetch_add(1, Ordering::Relaxed);
+                if let Some(count) = copy.learned_by(station.port) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            copy.stations.insert(*record.key(), Record::new(station));
+        }
+        copy.next_sweep.store(self.next_sweep.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy
+    }
+
     /// A random number that is this table's own.
     pub(crate) fn seed(&self) -> u64 {
         self.hasher.hash_one(FID)

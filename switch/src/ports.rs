@@ -104,6 +104,13 @@ impl Ports {
         }
     }
 
+    /// The same ports, with counters at zero.
+    pub(crate) fn copy(&self) -> Ports {
+        let copy = |port: &Port| Box::new(Port { counters: PortCounters::default(), ..*port });
+        let slots = self.slots.iter().map(|slot| slot.as_deref().map(copy)).collect();
+        Ports { slots, stray: DropCounters::default() }
+    }
+
     pub(crate) fn remove(&mut self, id: PortId) {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             *slot = None;

@@ -64,6 +64,12 @@ impl Switch {
         Switch { limits: config.limits(), cache: Cache::new(fdb.seed()), fdb, ports: Ports::default() }
     }
 
+    /// One that knows what this one knows, with counters at zero and an FDB of its own: what it does changes nothing here.
+    pub fn copy(&self) -> Switch {
+        let fdb = Arc::new(self.fdb.copy());
+        Switch { limits: self.limits, cache: Cache::new(fdb.seed()), fdb, ports: self.ports.copy() }
+    }
+
     /// The FDB, for [`Switch::with_fdb`].
     pub fn shared_fdb(&self) -> &Arc<Fdb> {
         &self.fdb

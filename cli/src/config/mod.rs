@@ -89,13 +89,14 @@ impl NetworkPlan {
 
     /// Whether DNS questions to the gateway are answered.
     pub fn gateway_resolves(&self) -> bool {
-        self.uplink.is_user() && self.resolver.is_some()
+        let host = self.allow.iter().any(|rule| rule.host_port().is_some());
+        self.uplink.is_user() && (self.resolver.is_some() || host)
     }
 
     /// The name servers that containers are told.
     pub fn dns(&self) -> Vec<Ipv4Addr> {
         match self.resolver {
-            Some(_) if self.gateway_resolves() => vec![self.gateway],
+            _ if self.gateway_resolves() => vec![self.gateway],
             Some(SocketAddr::V4(resolver)) => vec![*resolver.ip()],
             _ => Vec::new(),
         }

@@ -93,7 +93,7 @@ pub struct Conntrack {
     pub(crate) slots: Slots,
     pub(crate) hops: Hops,
     /// What the MSS of a SYN is clamped to, and the header's 40 bytes more.
-    mtu: AtomicU16,
+    pub(crate) mtu: AtomicU16,
     pub(crate) control: Mutex<Control>,
 }
 

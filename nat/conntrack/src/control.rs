@@ -28,7 +28,7 @@ impl Place {
         Place { number: bits >> 1, direction }
     }
 
-    fn to_bits(self) -> u32 {
+    pub(crate) fn to_bits(self) -> u32 {
         self.number << 1 | self.direction as u32
     }
 }
@@ -336,6 +336,38 @@ impl Control {
         self.free.is_empty() && self.fresh >= self.capacity
     }
 
+    /// Number of free places.
+    pub(crate) fn room(&self) -> u32 {
+        self.free.len() as u32 + (self.capacity - self.fresh)
+    }
+
+    /// Number of places.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Makes it that of a table whose first places are taken and that has `room` more. What is new is numbered as in `other`.
+    pub(crate) fn begin_at(&mut self, taken: u32, room: u32, other: &Control) {
+        self.free.clear();
+        self.fresh = taken;
+        self.capacity = taken + room;
+        self.generation = other.generation;
+    }
+
+    /// Where the answers to a packet without a session would come in, and their tuple, if it may begin one. The port that
+    /// it would have is taken: for use on a copy.
+    pub(crate) fn reply_of_new(
+        &mut self,
+        config: &Config,
+        realm: Realm,
+        tuple: Tuple,
+        owner: u32,
+        now: Instant,
+    ) -> Option<(Realm, Tuple)> {
+        let plan = self.plan(config, realm, tuple, owner, now).ok()?;
+        Some((plan.realms[1], plan.reply))
+    }
+
     fn place(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| {
             let number = self.fresh;
@@ -407,7 +439,7 @@ impl Conntrack {
         Ok(Place { number, direction: Direction::Original })
     }
 
-    fn hash(&self, session: &Session, direction: Direction) -> u64 {
+    pub(crate) fn hash(&self, session: &Session, direction: Direction) -> u64 {
         self.hasher.tuple(session.ingress(direction), &session.tuple(direction))
     }
 

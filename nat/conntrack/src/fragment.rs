@@ -145,12 +145,14 @@ pub struct Expired {
     pub quote: Vec<u8>,
 }
 
+#[derive(Clone)]
 enum Fate<T> {
     Waiting,
     Decided(T),
     Dead(DropReason),
 }
 
+#[derive(Clone)]
 struct Datagram<T> {
     /// Tells it from an earlier one with the same key.
     serial: u64,
@@ -186,6 +188,7 @@ impl BuildHasher for Keyed {
 }
 
 /// Packets of which fragments are under way.
+#[derive(Clone)]
 pub struct Fragments<T> {
     limits: Limits,
     datagrams: HashMap<Key, Datagram<T>, Keyed>,

@@ -30,8 +30,8 @@ impl Hop {
 pub(crate) struct Hops {
     /// The address in the upper six bytes, and in the lower two until when it holds, in seconds modulo 2^16; 0 if
     /// unknown.
-    known: Box<[AtomicU64]>,
-    numbers: Mutex<HashMap<(Realm, Ipv4Addr), u16>>,
+    pub(crate) known: Box<[AtomicU64]>,
+    pub(crate) numbers: Mutex<HashMap<(Realm, Ipv4Addr), u16>>,
 }
 
 impl Hops {

@@ -97,6 +97,7 @@
 mod config;
 mod conntrack;
 mod control;
+mod copy;
 pub mod fragment;
 mod hops;
 mod index;

@@ -92,6 +92,32 @@ impl Mappings {
         self.by_port.len()
     }
 
+    /// A copy with these mappings only, numbered by their place in the list, and of their peers those that are named.
+    pub(crate) fn only(&self, numbers: &[u32], remotes: &[Ipv4Addr]) -> Mappings {
+        let mut copy = Mappings::new(Dependence::EndpointIndependent, self.hasher);
+        copy.peers = self.peers.as_ref().map(|_| HashTable::new());
+        let hasher = self.hasher;
+        let hash = |peer: &Peer| hasher.words(u64::from(peer.mapping), u64::from(peer.ip.to_bits()));
+        for number in numbers {
+            let Some(mapping) = self.get(*number) else { continue };
+            let renamed = copy.insert(mapping.inner, mapping.outside, mapping.owner);
+            if let Some(Some(own)) = copy.all.get_mut(renamed as usize) {
+                own.sessions = mapping.sessions;
+            }
+            for ip in remotes {
+                let sought = Peer { mapping: *number, ip: *ip, sessions: 0 };
+                let is_it = |peer: &Peer| (peer.mapping, peer.ip) == (*number, *ip);
+                let sessions = self.peers.as_ref().and_then(|peers| peers.find(hash(&sought), is_it)).map(|p| p.sessions);
+                if let (Some(sessions), Some(peers)) = (sessions, &mut copy.peers) {
+                    let peer = Peer { mapping: renamed, ip: *ip, sessions };
+                    let is_it = |other: &Peer| (other.mapping, other.ip) == (renamed, *ip);
+                    peers.entry(hash(&peer), is_it, hash).or_insert(peer);
+                }
+            }
+        }
+        copy
+    }
+
     /// Adds a mapping that no session uses yet.
     pub(crate) fn insert(&mut self, inner: Inner, outside: u16, owner: u32) -> u32 {
         let mapping = Mapping { inner, outside, owner, sessions: 0 };

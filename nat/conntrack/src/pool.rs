@@ -28,6 +28,7 @@ struct Resting {
 }
 
 /// The ports of one protocol.
+#[derive(Clone)]
 struct Ports {
     used: Box<[u64; 1024]>,
     resting: HashMap<u16, Resting>,
@@ -81,6 +82,7 @@ impl Ports {
 }
 
 /// The ports of all protocols, at one outside address.
+#[derive(Clone)]
 pub(crate) struct Pool {
     ports: [Ports; 3],
     range: RangeInclusive<u16>,

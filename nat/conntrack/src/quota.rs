@@ -18,7 +18,7 @@ pub struct Usage {
     full_at: Instant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Quotas {
     owners: HashMap<u32, Usage>,
     /// Owners that use nothing, and whose allowance is not all back yet.

@@ -74,6 +74,8 @@ pub struct FlowView {
     pub dst: SocketAddr,
     /// The other end, as the host reaches it.
     pub via: SocketAddr,
+    /// Whether the other end began it, by a published port.
+    pub published: bool,
     /// State.
     pub state: &'static str,
     /// Bytes from the container.

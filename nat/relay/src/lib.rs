@@ -9,7 +9,8 @@
 //!
 //! * TCP: the SYN is answered only after the host connected, so "connected" in the container means connected. See
 //!   `tcp` for the engine.
-//! * UDP: one connected socket a flow; datagrams keep their boundaries.
+//! * UDP: one socket for each address and port of a container, whichever hosts it talks to; datagrams keep their
+//!   boundaries. See `datagrams`.
 //! * ICMP echo: an unprivileged ping socket of the host really sends the request; its reply, or the error that came
 //!   instead, goes back. Nothing is forged.
 //!
@@ -17,26 +18,30 @@
 //! containers go to an [`Emit`](tapswitch_wire::Emit). [`Relay::poll`] is called once a turn: it sends owed acknowledgements (one a flow and
 //! turn, not one a frame), continues flows whose share of the last turn was used up, and lets timers end.
 //!
-//! What is changed on the way, because a socket is between: the TTL of what comes from the outside is 64; DF is set; the
-//! type of service, IP options, and TCP options of the other end do not pass; urgent data stays in line. Fragments are
-//! not taken (a named drop).
+//! What is changed on the way, because a socket is between: of TCP, the TTL of what comes from the outside is 64, and its
+//! type of service and TCP options do not pass; urgent data stays in line. IP options never pass. Fragments are put
+//! together (see `reassembly`), and what is larger than the MTU of the network is cut.
 #![forbid(unsafe_code)]
 
 mod budget;
 mod datagrams;
 mod flow;
 mod host;
+mod pages;
 mod policy;
 mod publish;
 mod quote;
+mod reassembly;
 mod relay;
 mod sockets;
 mod streams;
 
 pub use budget::Limits;
 pub use flow::{FlowId, FlowView};
-pub use host::{DatagramHost, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
+pub use host::{
+    Arrival, Batch, DatagramHost, Host, HostError, HostIcmp, Marks, Proto, Readiness, Reported, Run, StreamHost,
+};
 pub use policy::{Allow, DNS_PORT, Policy};
 pub use publish::Publication;
 pub use relay::{Config, Refusal, Relay};
-pub use sockets::{IsOwn, Lent, SetPeekOffset, Sockets};
+pub use sockets::{IsOwn, Lent, ReceiveMany, SendMany, SendRoom, SetDontFragment, SetPeekOffset, Sockets};

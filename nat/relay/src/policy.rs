@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use tapswitch_names::Names;
 use tapswitch_wire::DropReason;
 
 /// The port of DNS, over UDP and TCP.
@@ -132,6 +133,11 @@ impl Policy {
     fn host_port(&self, port: u16) -> Option<SocketAddr> {
         let opens = |rule: &&Allow| rule.host_port() == Some(port);
         self.allow.iter().find(opens).map(|rule| SocketAddr::new(rule.net.addr(), port))
+    }
+
+    /// The names that the gateway itself answers for.
+    pub(crate) fn names(&self) -> Names {
+        Names::new(self.gateway, self.host_ports().next().is_some(), self.resolver.is_some())
     }
 
     /// Ports of the gateway's address that rules open.

@@ -1,7 +1,7 @@
 //! Ports of the host that lead to containers.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tapswitch_wire::{Mac, PortId};
 
@@ -49,6 +49,18 @@ impl Published {
         let listens =
             |publication: &&Publication| publication.at.ip().is_unspecified() || publication.at.ip() == at.ip();
         self.by_port.get(&(proto, at.port()))?.iter().find(listens)
+    }
+
+    /// How the host itself reaches what is published to others under this port. What listens on its loopback is the
+    /// host's own affair.
+    pub(crate) fn near(&self, proto: Proto, port: u16) -> Option<SocketAddr> {
+        let for_others = |publication: &&Publication| !publication.at.ip().is_loopback();
+        let at = self.by_port.get(&(proto, port))?.iter().find(for_others)?.at;
+        Some(match at.ip() {
+            ip if !ip.is_unspecified() => at,
+            IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+            IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port),
+        })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Publication> {

@@ -5,8 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
+use tapswitch_names::Names;
 use tapswitch_wire::build::{Ip, Link};
-use tapswitch_wire::{DropCounters, DropReason, Emit, FrameOf, Instant, Journey, L4, Mac, PortId, Stage, Step};
+use tapswitch_wire::{
+    DropCounters, DropReason, Emit, FrameOf, FrameRef, Instant, Journey, L4, Mac, Meta, PortId, Stage, Step,
+};
 
 use crate::budget::{Budget, Limits};
 use crate::datagrams::{self, Datagrams};
@@ -14,7 +17,8 @@ use crate::flow::{FlowId, FlowView, Key};
 use crate::host::{Host, HostError, HostIcmp, Proto, Readiness};
 use crate::policy::Policy;
 use crate::publish::{Publication, Published};
-use crate::quote::emit_icmp_error;
+use crate::quote::{emit_icmp_error, quote};
+use crate::reassembly::Reassembly;
 use crate::streams::{self, Streams};
 
 /// What the relay of one network is told.
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     pub config: Config,
     pub budget: Budget,
     pub published: Published,
+    /// What the gateway answers for itself.
+    pub names: Names,
     /// Drops of frames that came from the outside.
     pub drops: DropCounters,
     /// Scratch space for headers, and for whole frames.
@@ -60,6 +66,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Looks where a new flow leads.
+    pub(crate) fn lead(
+        &self,
+        key: &Key,
+        is_own: impl FnOnce(IpAddr) -> bool,
+        journey: &mut impl Journey,
+    ) -> Result<SocketAddr, Refusal> {
+        self.target(key, is_own).map_err(|reason| {
+            journey.note(|| Step::decided(Stage::Relay, format!("{} is refused: {}", key.dst, reason.text())));
+            // 13: administratively prohibited; 3: port unreachable (RFC 1812 5.2.7.1).
+            Refusal { reason, unreachable: Some(if reason == DropReason::PolicyDenied { 13 } else { 3 }) }
+        })
+    }
+
     /// Looks where a new flow leads and whether there is room for it.
     pub(crate) fn admit(
         &mut self,
@@ -68,11 +88,7 @@ impl Shared {
         is_own: impl FnOnce(IpAddr) -> bool,
         journey: &mut impl Journey,
     ) -> Result<SocketAddr, Refusal> {
-        let via = self.config.policy.target(key.dst, is_own).map_err(|reason| {
-            journey.note(|| Step::decided(Stage::Relay, format!("{} is refused: {}", key.dst, reason.text())));
-            // 13: administratively prohibited; 3: port unreachable (RFC 1812 5.2.7.1).
-            Refusal { reason, unreachable: Some(if reason == DropReason::PolicyDenied { 13 } else { 3 }) }
-        })?;
+        let via = self.lead(key, is_own, journey)?;
         self.budget.check(port).map_err(|reason| {
             journey.note(|| Step::decided(Stage::Relay, "no room for another flow of this container"));
             Refusal { reason, unreachable: Some(13) }
@@ -89,6 +105,26 @@ impl Shared {
             )
         });
         Ok(via)
+    }
+
+    /// Where the policy lets a flow go; and what is published on the host may be reached by containers too, under the
+    /// host's own addresses and under the gateway's.
+    fn target(&self, key: &Key, is_own: impl FnOnce(IpAddr) -> bool) -> Result<SocketAddr, DropReason> {
+        let mut own = false;
+        let denied = match self.config.policy.target(key.dst, |ip| {
+            own = is_own(ip);
+            own
+        }) {
+            Err(reason) => reason,
+            target => return target,
+        };
+        let published = match denied {
+            _ if key.dst.ip() == self.config.policy.gateway => self.published.near(key.proto, key.dst.port()),
+            // An address that is denied for another reason was not asked for.
+            _ if own => self.published.find(key.proto, key.dst).map(|_| key.dst),
+            _ => None,
+        };
+        published.ok_or(denied)
     }
 
     /// Sends an ICMP error about a packet of a container that began with `head`.
@@ -109,6 +145,9 @@ pub struct Relay<H> {
     host: H,
     streams: Streams,
     datagrams: Datagrams,
+    fragments: Reassembly,
+    /// Memory for a packet that came in fragments.
+    whole: Vec<u8>,
 }
 
 impl<H: Host> Relay<H> {
@@ -118,6 +157,7 @@ impl<H: Host> Relay<H> {
             shared: Shared {
                 budget: Budget::new(config.limits),
                 published: Published::default(),
+                names: config.policy.names(),
                 config,
                 drops: DropCounters::default(),
                 headers: Vec::with_capacity(128),
@@ -127,6 +167,8 @@ impl<H: Host> Relay<H> {
             host,
             streams: Streams::new(),
             datagrams: Datagrams::new(),
+            fragments: Reassembly::default(),
+            whole: Vec::new(),
         }
     }
 
@@ -158,11 +200,9 @@ impl<H: Host> Relay<H> {
         self.len() == 0
     }
 
-    /// Ports of the gateway's own address that lead somewhere: DNS, and ports of the host that rules open.
-    pub fn served_ports(&self) -> impl Iterator<Item = u16> {
-        let policy = &self.shared.config.policy;
-        let dns = policy.resolver.map(|_| crate::DNS_PORT);
-        dns.into_iter().chain(policy.host_ports())
+    /// Sockets and sessions for datagrams that had to make room for others of their container, since the beginning.
+    pub fn evicted(&self) -> u64 {
+        self.datagrams.evicted()
     }
 
     /// Takes a frame that leaves the network by this uplink.
@@ -178,7 +218,7 @@ impl<H: Host> Relay<H> {
         out: &mut impl Emit,
     ) -> Result<(), Refusal> {
         if frame.parsed().fragment.is_some() {
-            return Err(DropReason::FragmentNotSupported.into());
+            return self.handle_fragment(port, frame, now, journey, out);
         }
         if !frame.transport_checksum_ok() {
             return Err(DropReason::TransportBadChecksum.into());
@@ -206,6 +246,58 @@ impl<H: Host> Relay<H> {
         }
     }
 
+    /// Takes a fragment, and handles the packet once it is whole.
+    fn handle_fragment<B: Deref<Target = [u8]>>(
+        &mut self,
+        port: PortId,
+        frame: &FrameOf<B>,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Result<(), Refusal> {
+        let mut whole = std::mem::take(&mut self.whole);
+        let is_whole = self.fragments.take(port, frame, now, &mut whole);
+        let result = match is_whole {
+            Ok(false) => {
+                journey.note(|| Step::decided(Stage::Relay, "a fragment waits for the others of its packet"));
+                Ok(())
+            }
+            Ok(true) => {
+                journey.note(|| Step::decided(Stage::Relay, "the last fragment of a packet, which is whole now"));
+                FrameRef::parse(Meta::PLAIN, &whole[..])
+                    .map_err(Refusal::from)
+                    .and_then(|frame| self.handle_whole(port, &frame, now, journey, out))
+            }
+            Err(reason) => Err(reason.into()),
+        };
+        self.whole = whole;
+        result
+    }
+
+    /// Handles a packet that came in fragments. What is said about it quotes the packet, not its last fragment.
+    fn handle_whole(
+        &mut self,
+        port: PortId,
+        frame: &FrameRef<'_>,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Result<(), Refusal> {
+        if frame.parsed().fragment.is_some() {
+            return Err(DropReason::FragmentMalformed.into());
+        }
+        let Err(Refusal { reason, unreachable }) = self.handle(port, frame, now, journey, out) else { return Ok(()) };
+        if let (Some(code), Some(src)) = (unreachable, frame.src_ip()) {
+            if !self.datagrams.may_tell(now) {
+                self.shared.drops.count(DropReason::IcmpRateLimited);
+                return Err(reason.into());
+            }
+            let error = HostIcmp { kind: 3, code, mtu: 0, offender: None };
+            self.shared.emit_error(frame.src_mac(), src, quote(frame), error, out);
+        }
+        Err(reason.into())
+    }
+
     /// Something became possible on a socket.
     pub fn host_event(&mut self, id: FlowId, ready: Readiness, now: Instant, out: &mut impl Emit) {
         match id.is_stream() {
@@ -218,6 +310,10 @@ impl<H: Host> Relay<H> {
     pub fn poll(&mut self, now: Instant, out: &mut impl Emit) {
         self.streams().poll(now, out);
         self.datagrams().poll(now, out);
+        self.fragments.expire(now);
+        if let Some(drops) = self.fragments.take_drops() {
+            self.shared.drops.add(&drops);
+        }
     }
 
     /// Whether a flow still has something to send this very moment.
@@ -227,7 +323,7 @@ impl<H: Host> Relay<H> {
 
     /// When [`Relay::poll`] has something to do although nothing comes.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.streams.deadline(), self.datagrams.deadline()].into_iter().flatten().min()
+        [self.streams.deadline(), self.datagrams.deadline(), self.fragments.deadline()].into_iter().flatten().min()
     }
 
     /// Opens a port of the host that leads to a container. Port 0 lets the host choose one. Returns where it listens.
@@ -267,6 +363,7 @@ impl<H: Host> Relay<H> {
         }
         self.streams().port_gone(port);
         self.datagrams().port_gone(port);
+        self.fragments.port_gone(port);
     }
 
     /// The flows, streams first.

@@ -1,8 +1,8 @@
 //! What is addressed to the gateway itself.
 
-use tapswitch_nat::Outcome;
+use tapswitch_nat::{Outcome, Service};
 use tapswitch_wire::DropReason::*;
-use tapswitch_wire::{Frame, Gso, GsoKind, Mac, Meta};
+use tapswitch_wire::{Frame, Gso, GsoKind, Mac, Meta, Unheard, render};
 
 use crate::world::*;
 
@@ -102,6 +102,28 @@ fn a_service_that_somebody_serves_is_left_to_it_and_keeps_its_ttl() {
     assert_eq!(world.rx(&udp(ip(A, GATEWAY, 64), 1000, 53, b"question")).0, drop(NoSuchService));
     assert_eq!(world.rx(&tcp(ip(A, GATEWAY, 64), 53, 9, 0, SYN, b"")).0, drop(NoSuchService));
     assert_eq!(world.rx(&udp(ip(A, GATEWAY, 64), 68, 67, &[0; 300])).0, drop(NoSuchService));
+}
+
+#[test]
+fn where_somebody_serves_every_port_a_closed_one_is_refused_as_if_nobody_did() {
+    let (udp, tcp) = (udp(ip(A, GATEWAY, 64), 1000, 33434, b"hello"), tcp(ip(A, GATEWAY, 64), 22, 9, 0, SYN, b""));
+    for frame in [udp, tcp] {
+        let alone = World::new().rx(&frame);
+        let mut world = World::with(|config| config.services.push(Service::AnyPort));
+        assert_eq!(world.rx(&frame), (UPLINK, vec![]));
+        let mut left = world.left.clone();
+        let refused = Frame::parse(Meta::PLAIN, &mut left[..]).unwrap();
+        let mut sent = Vec::new();
+        let out = &mut |meta: &Meta, bytes: &[u8]| sent.push(render(meta, bytes));
+        let reason = world.gateway.refuse_closed(&refused, world.now, &mut Unheard, out);
+        assert_eq!((drop(reason), sent), alone);
+    }
+    let mut world = World::with(|config| config.services.push(Service::AnyPort));
+    assert_eq!(
+        world.rx(&crate::world::udp(ip(A, GATEWAY, 1), 68, 67, &[0; 300])).0,
+        Outcome::Dhcp,
+        "the address service is nobody else's"
+    );
 }
 
 #[test]

@@ -7,49 +7,28 @@
 //! A capture must never disturb what it watches. An error of the disk stops the capture, not the traffic, and is kept to
 //! be asked for ([`CaptureFile::error`]); so does reaching the size limit. What was not written is counted.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pcap_file::pcapng::PcapNgWriter;
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
-use pcap_file::{DataLink, PcapError};
 use tapswitch_wire::{DropReason, Instant, Meta};
 
 use crate::port::tx_plain;
 use crate::{Buffer, LinkError, Port, Rx};
 
-/// Packets hold passwords and the like: they are for nobody's eyes but the owner's.
-const OWNER_ONLY: u32 = 0o600;
-/// if_tsresol: ten to the power of minus nine.
-const NANOSECONDS: u8 = 9;
+pub mod pcapng;
 
-/// Which way a frame went, seen from the switch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    /// Read from the port.
-    In,
-    /// Written to the port.
-    Out,
-}
-
-/// An interface of a capture file: what [`CaptureFile::interface`] returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CaptureId(u32);
+pub use pcapng::{CaptureId, Direction};
+use pcapng::{Packet, Pcapng};
 
 /// A pcapng file that is being written.
 pub struct CaptureFile<W: Write = BufWriter<File>> {
-    writer: PcapNgWriter<W>,
+    writer: Pcapng<W>,
     /// Time since 1970 at [`Instant::ZERO`].
     epoch: Duration,
-    interfaces: u32,
-    written: u64,
     limit: u64,
     skipped: u64,
     error: Option<io::Error>,
@@ -70,13 +49,7 @@ impl CaptureFile {
                 "choose a file in a directory where you may write",
             )
         };
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(OWNER_ONLY);
-        let file = options.open(path).map_err(explain)?;
-        // What is no file (a FIFO, /dev/null) keeps its mode, and one of somebody else's too.
-        if file.metadata().is_ok_and(|found| found.is_file()) {
-            let _ = file.set_permissions(Permissions::from_mode(OWNER_ONLY));
-        }
+        let file = pcapng::create(path).map_err(explain)?;
         CaptureFile::new(BufWriter::new(file), epoch).map_err(explain)
     }
 }
@@ -87,17 +60,8 @@ impl<W: Write> CaptureFile<W> {
     /// # Errors
     /// What the writer says.
     pub fn new(writer: W, epoch: Duration) -> io::Result<CaptureFile<W>> {
-        let writer = PcapNgWriter::new(writer).map_err(io_error)?;
-        Ok(CaptureFile {
-            writer,
-            epoch,
-            interfaces: 0,
-            written: 0,
-            limit: u64::MAX,
-            skipped: 0,
-            error: None,
-            scratch: Vec::new(),
-        })
+        let writer = Pcapng::new(writer)?;
+        Ok(CaptureFile { writer, epoch, limit: u64::MAX, skipped: 0, error: None, scratch: Vec::new() })
     }
 
     /// Stops writing packets before the file exceeds about so many bytes. Without it only the disk limits the file.
@@ -108,21 +72,13 @@ impl<W: Write> CaptureFile<W> {
 
     /// Adds a port under this name.
     pub fn interface(&mut self, name: &str) -> CaptureId {
-        let id = CaptureId(self.interfaces);
-        self.interfaces += 1;
-        let options = vec![
-            InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
-            InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-        ];
-        let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options };
-        let written = self.writer.write_pcapng_block(block);
-        self.note(written);
-        id
+        let id = self.writer.interface(name, 0);
+        self.note(id).unwrap_or(CaptureId::NONE)
     }
 
     /// Writes one frame, cut and completed. A frame that cannot be cut is written as it is.
     pub fn record(&mut self, port: CaptureId, direction: Direction, now: Instant, meta: &Meta, frame: &[u8]) {
-        if self.error.is_some() || self.written >= self.limit {
+        if self.error.is_some() || self.writer.written() >= self.limit {
             self.skipped += 1;
             return;
         }
@@ -138,27 +94,19 @@ impl<W: Write> CaptureFile<W> {
     }
 
     fn write(&mut self, port: CaptureId, direction: Direction, now: Instant, frame: &[u8]) {
-        let flags = match direction {
-            Direction::In => 1,
-            Direction::Out => 2,
-        };
-        let block = EnhancedPacketBlock {
-            interface_id: port.0,
-            timestamp: self.epoch + Duration::from_nanos(now.as_nanos()),
-            original_len: frame.len() as u32,
-            data: Cow::Borrowed(frame),
-            options: vec![EnhancedPacketOption::Flags(flags)],
-        };
-        let written = self.writer.write_pcapng_block(block);
+        let time = self.epoch + Duration::from_nanos(now.as_nanos());
+        let packet = Packet { port, direction, time, data: frame, length: frame.len(), comment: None };
+        let written = self.writer.packet(&packet);
         self.note(written);
     }
 
-    fn note(&mut self, written: Result<usize, PcapError>) {
+    fn note<T>(&mut self, written: io::Result<T>) -> Option<T> {
         match written {
-            Ok(len) => self.written += len as u64,
-            Err(e) if self.error.is_none() => self.error = Some(io_error(e)),
+            Ok(done) => return Some(done),
+            Err(e) if self.error.is_none() => self.error = Some(e),
             Err(_) => {}
         }
+        None
     }
 
     /// Why the capture stopped, if it did.
@@ -195,18 +143,10 @@ impl<W: Write> CaptureFile<W> {
 impl<W: Write> fmt::Debug for CaptureFile<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CaptureFile")
-            .field("interfaces", &self.interfaces)
-            .field("written", &self.written)
+            .field("writer", &self.writer)
             .field("skipped", &self.skipped)
             .field("error", &self.error)
             .finish_non_exhaustive()
-    }
-}
-
-fn io_error(error: PcapError) -> io::Error {
-    match error {
-        PcapError::IoError(error) => error,
-        other => io::Error::other(other.to_string()),
     }
 }
 
@@ -267,6 +207,11 @@ impl<P: Port, W: Write> Port for Capture<P, W> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+    use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
     use pcap_file::pcapng::{Block, PcapNgReader};
     use tapswitch_wire::checksum;
 

@@ -125,7 +125,9 @@ pub fn receive_many(
             }
             _ => None,
         });
-        *place = (from, header.msg_len as usize, header.msg_hdr.msg_controllen as usize);
+        #[allow(clippy::unnecessary_cast, reason = "musl has another type")]
+        let control = header.msg_hdr.msg_controllen as usize;
+        *place = (from, header.msg_len as usize, control);
     }
     Ok(got)
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tapswitch_relay::{DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, StreamHost};
+use tapswitch_relay::{
+    Arrival, Batch, DatagramHost, FlowId, Host, HostError, HostIcmp, Proto, Readiness, Reported, Run, StreamHost,
+};
 
 use crate::record::Record;
 
@@ -36,7 +38,9 @@ struct Socket {
     finished_by_us: bool,
     /// Bytes or datagrams that can be written before it would block.
     room: usize,
-    icmp: VecDeque<HostIcmp>,
+    /// Where the latest datagram went, and the errors about what was sent.
+    to: SocketAddr,
+    icmp: VecDeque<Reported>,
     /// The last byte of a stream that the relay wrote.
     last_written: Option<u8>,
 }
@@ -98,13 +102,16 @@ impl Script {
             6 => {
                 let offender = Some(IpAddr::from(Ipv4Addr::new(198, 51, 100, record.args[3])));
                 let (kind, code) = if record.args[2] & 1 == 0 { (3, record.args[4] % 14) } else { (11, 0) };
-                socket.icmp.push_back(HostIcmp { kind, code, mtu: 1400, offender });
+                let icmp = HostIcmp { kind, code, mtu: 1400, offender };
+                let echo = (record.args[3] & 1 == 0).then_some([8, 0, 1, 2, 3, 4, 5, 6]);
+                socket.icmp.push_back(Reported { to: socket.to, icmp, echo });
                 ready.error = true;
             }
-            7 => ready = Readiness { readable: true, writable: true, error: false },
-            8 => ready = Readiness { readable: true, writable: true, error: true },
+            7 => (ready.readable, ready.writable) = (true, true),
+            8 => (ready.readable, ready.writable, ready.error) = (true, true, true),
             _ => return None,
         }
+        ready.ended = socket.finished_by_peer;
         Some((FlowId::from_bits(*bits), ready))
     }
 
@@ -114,8 +121,16 @@ impl Script {
 }
 
 impl StreamHost for Script {
-    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<(), HostError> {
-        self.open(id, Proto::Tcp, to)
+    fn connect(&mut self, id: FlowId, to: SocketAddr) -> Result<bool, HostError> {
+        self.open(id, Proto::Tcp, to.is_ipv6()).map(|()| false)
+    }
+
+    fn listen(&mut self, _: FlowId, _: SocketAddr) -> io::Result<SocketAddr> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn accept(&mut self, _: FlowId, _: FlowId) -> io::Result<SocketAddr> {
+        Err(ErrorKind::WouldBlock.into())
     }
 
     fn connected(&mut self, id: FlowId) -> Result<bool, HostError> {
@@ -141,6 +156,11 @@ impl StreamHost for Script {
         }
         socket.room -= len;
         Ok(len)
+    }
+
+    fn room(&mut self, id: FlowId) -> usize {
+        // Sometimes more than there is.
+        self.socket(id).room * 2
     }
 
     fn peek(&mut self, id: FlowId, offset: usize, buffer: &mut [u8]) -> io::Result<usize> {
@@ -178,7 +198,7 @@ impl StreamHost for Script {
 }
 
 impl DatagramHost for Script {
-    fn open(&mut self, id: FlowId, proto: Proto, _to: SocketAddr) -> Result<(), HostError> {
+    fn open(&mut self, id: FlowId, proto: Proto, _ipv6: bool) -> Result<(), HostError> {
         if let Some(error) = self.refuse_next.take() {
             return Err(error);
         }
@@ -191,38 +211,70 @@ impl DatagramHost for Script {
             finished_by_peer: false,
             finished_by_us: false,
             room: 1 << 20,
+            to: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             icmp: VecDeque::new(),
             last_written: None,
         };
         let before = self.sockets.insert(id.to_bits(), socket);
-        assert!(before.is_none(), "two sockets for one flow");
+        assert!(before.is_none(), "two sockets for one number");
         Ok(())
     }
 
-    fn send(&mut self, id: FlowId, _ttl: u8, _datagram: &[u8]) -> io::Result<()> {
+    fn bind(&mut self, id: FlowId, at: SocketAddr) -> io::Result<SocketAddr> {
+        self.open(id, Proto::Udp, at.is_ipv6()).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        Ok(at)
+    }
+
+    fn send(&mut self, id: FlowId, runs: &[Run<'_>]) -> io::Result<usize> {
+        let socket = self.socket(id);
+        assert!(!runs.is_empty(), "a call for nothing");
+        if !socket.icmp.is_empty() {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        let mut sent = 0;
+        for run in runs {
+            assert!(
+                run.size <= 65_507 && run.bytes.len() <= 65_507 && run.datagrams() <= 64,
+                "more than a kernel takes"
+            );
+            assert!(run.marks.ttl > 0, "a packet that is dead already");
+            let room = run.datagrams().min(socket.room);
+            sent += room;
+            socket.room -= room;
+            if room > 0 {
+                socket.to = run.to;
+            }
+            if room < run.datagrams() {
+                break;
+            }
+        }
+        if sent == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+    }
+
+    fn receive(&mut self, id: FlowId, batch: &mut Batch) -> io::Result<bool> {
         let socket = self.socket(id);
         if !socket.icmp.is_empty() {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        if socket.room == 0 {
+        if socket.datagrams.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        socket.room -= 1;
-        Ok(())
-    }
-
-    fn recv(&mut self, id: FlowId, buffer: &mut [u8]) -> io::Result<usize> {
-        let socket = self.socket(id);
-        if !socket.icmp.is_empty() {
-            return Err(ErrorKind::ConnectionRefused.into());
+        while !batch.is_full()
+            && let Some(datagram) = socket.datagrams.pop_front()
+        {
+            // Some come from another port of the same host, and some as many datagrams at once.
+            let mut from = socket.to;
+            if datagram.len() % 7 == 6 {
+                from.set_port(9);
+            }
+            let size = if datagram.len() % 5 == 4 { datagram.len() / 3 } else { datagram.len() };
+            let arrival = Arrival { from, to: None, ttl: datagram.len() as u8, tos: 3, size, len: 0 };
+            batch.copy(arrival, &datagram);
         }
-        let Some(datagram) = socket.datagrams.pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
-        let len = datagram.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&datagram[..len]);
-        Ok(datagram.len())
+        Ok(batch.is_full())
     }
 
-    fn icmp_error(&mut self, id: FlowId) -> Option<HostIcmp> {
+    fn icmp_error(&mut self, id: FlowId) -> Option<Reported> {
         self.socket(id).icmp.pop_front()
     }
 

@@ -17,6 +17,7 @@ const BUCKETS: usize = 4096;
 /// counter, of which there is a fixed number. Triples that share a counter make it run faster, so an identification
 /// comes again after 65,535 packets of all of these together. Triples that do not share one say nothing about each other,
 /// and which ones share depends on the secret. Zero is never given, as some take it for "none".
+#[derive(Clone)]
 pub struct Ids {
     hasher: Keyed,
     counters: Box<[u16; BUCKETS]>,

@@ -3,7 +3,7 @@
 use tapswitch_wire::DropReason;
 
 /// Disjoint ranges of the packet's payload, in order, with a hole between any two; and where it ends, once known.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Pieces {
     known: Vec<(u16, u16)>,
     end: Option<u16>,

@@ -1,46 +1,121 @@
-//! UDP and ping flows: a datagram in is a datagram out, and the host's ICMP errors go back to who caused them.
+//! UDP and ICMP echo: one socket of the host for each endpoint of a container.
+//!
+//! # Theory of operation
+//!
+//! *Endpoint and session.* An endpoint is a container's address and port, or the identifier of its pings. It has one
+//! socket that is connected to nobody, whichever hosts it talks to: the outside sees one address and port of it (RFC 4787
+//! REQ-1). Each of these hosts is a session, which holds what is known of it: the timer, the counts, and the beginning of
+//! the container's latest packet, which ICMP errors quote. Questions to a port of the gateway, which leads somewhere else,
+//! go by a socket of their own, for the same reason as those to IPv6: no other end may be mistaken for another.
+//!
+//! *Filtering* is address-dependent (RFC 4787 REQ-8): who sends to an endpoint must have an address that the endpoint has
+//! sent to. What comes from another port of such a host begins a session of its own. Anybody may send to a published
+//! endpoint; the container sees who it is, unless it is an address that the container would look for elsewhere. Such
+//! clients have a port of the gateway.
+//!
+//! *Timers.* A session ends when nothing has passed in either direction for the time of its [`Class`]; a question to a
+//! name or time server is worth little once it is answered. A socket is closed when its last session ends.
+//!
+//! *When there is no room.* A container that has used up its sockets gets another one only in place of one of its own:
+//! the least recently used one whose questions are answered, or that was idle for [`IDLE`]. If there is none it is refused.
+//! Sessions are bounded for each container ([`MAX_SESSIONS`]); a new one ends the oldest. What the outside begins at
+//! published endpoints is bounded apart, and a stranger at any other endpoint displaces nobody. In all there are
+//! [`MAX_SESSIONS_IN_ALL`].
+//!
+//! *In batches.* What containers send waits until the end of the turn ([`Runs`]) and leaves in few system calls. What
+//! arrives is read many at a time and handed on as super-frames ([`Train`]). A socket is read once in a turn; one that had
+//! more is read in the next.
+//!
+//! *Errors* come from the error queue of the socket, which says about which destination they are. They end and prolong
+//! nothing (RFC 4787 REQ-12, RFC 5508 REQ-6), and a container gets a bounded number of them.
 
+mod errors;
+mod incoming;
+mod outgoing;
+mod publish;
+mod receive;
+mod send;
 mod session;
+mod slab;
 mod table;
 
-use std::io;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
+use std::time::Duration;
 
-use tapswitch_wire::build::{self, Ip, Link};
-use tapswitch_wire::{DropReason, Emit, FrameOf, Instant, Journey, Meta, PortId, Stage, Step};
+use tapswitch_names::{Answer, answer};
+use tapswitch_wire::build::{self, Ip};
+use tapswitch_wire::{DropReason, Emit, FrameOf, Instant, Journey, Mac, Meta, PortId, Stage, Step};
 
 use crate::flow::{FlowId, FlowView, Key};
-use crate::host::{Host, HostError, HostIcmp, Proto, Readiness};
-use crate::publish::Publication;
+use crate::host::{Batch, Host, HostError, HostIcmp, Marks, Proto, Readiness, Reported};
+use crate::policy::DNS_PORT;
 use crate::relay::{Refusal, Shared, unreachable_code};
-use session::Datagram;
-use table::{Flow, Table};
+use errors::Bucket;
+use incoming::Train;
+use outgoing::Runs;
+use session::{Class, Endpoint, Head, Session, Way};
+use slab::{Chain, Link};
+use table::Table;
 
-/// Datagrams that one flow receives in one turn.
-const DATAGRAM_BUDGET: usize = 64;
+/// Sessions that one container has at most by its own endpoints, and as many by published ones.
+const MAX_SESSIONS: usize = 16_384;
+/// Sessions of all containers.
+const MAX_SESSIONS_IN_ALL: usize = 262_144;
+/// An endpoint on which nothing passed for so long may go when its container needs another.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The endpoints of one network that exchange datagrams with the outside.
 pub(crate) struct Datagrams {
     table: Table,
-    /// Flows that have something to receive at the end of this turn.
+    runs: Runs,
+    train: Train,
+    batch: Batch,
+    /// Sockets that have something to receive at the end of this turn.
     turn: Vec<FlowId>,
     spare: Vec<FlowId>,
+    /// What is published, by where the host listens.
+    listening: HashMap<SocketAddr, u32>,
+    /// Endpoints and sessions that had to make room.
+    evicted: u64,
+    /// ICMP errors about packets that came in fragments and were refused: of these no session knows.
+    refusals: Bucket,
 }
 
 impl Datagrams {
     pub(crate) fn new() -> Datagrams {
-        Datagrams { table: Table::new(), turn: Vec::new(), spare: Vec::new() }
+        Datagrams {
+            table: Table::new(),
+            runs: Runs::default(),
+            train: Train::default(),
+            batch: Batch::default(),
+            turn: Vec::new(),
+            spare: Vec::new(),
+            listening: HashMap::new(),
+            evicted: 0,
+            refusals: Bucket::default(),
+        }
     }
 
-    /// Number of flows.
+    /// Number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether a flow still has something to receive this very moment.
+    /// Endpoints and sessions that had to make room for others of their container, since the beginning.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Whether one more container may be told that a packet of fragments was refused.
+    pub(crate) fn may_tell(&mut self, now: Instant) -> bool {
+        self.refusals.take(now)
+    }
+
+    /// Whether something is to be sent or received this very moment.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.turn.is_empty()
+        !self.turn.is_empty() || !self.runs.is_empty()
     }
 
     /// When [`Side::poll`] has something to do although nothing comes.
@@ -48,21 +123,25 @@ impl Datagrams {
         self.table.deadline()
     }
 
-    /// The flows, oldest place first.
+    /// The sessions, oldest place first.
     pub(crate) fn flows(&self, now: Instant) -> Vec<FlowView> {
-        let view = |flow: &Flow| FlowView {
-            port: flow.port,
-            proto: flow.key.proto.name(),
-            src: flow.key.src,
-            dst: flow.key.dst,
-            via: flow.via,
-            state: "active",
-            up_bytes: flow.up_bytes,
-            down_bytes: flow.down_bytes,
-            idle_s: (now - flow.last).as_secs(),
-            expires_s: (flow.last + flow.body.idle - now).as_secs(),
-        };
-        self.table.iter().map(view).collect()
+        self.table.iter().map(|(_, session, endpoint)| view(session, endpoint, now)).collect()
+    }
+}
+
+fn view(session: &Session, endpoint: &Endpoint, now: Instant) -> FlowView {
+    FlowView {
+        port: endpoint.port,
+        proto: endpoint.proto.name(),
+        src: endpoint.src.into(),
+        dst: session.dst.into(),
+        via: session.via,
+        published: endpoint.listens,
+        state: if session.class == Class::Answered { "answered" } else { "active" },
+        up_bytes: session.up_bytes,
+        down_bytes: session.down_bytes,
+        idle_s: (now - session.last).as_secs(),
+        expires_s: (session.expires() - now).as_secs(),
     }
 }
 
@@ -83,214 +162,261 @@ impl<H: Host> Side<'_, H> {
         journey: &mut impl Journey,
         out: &mut impl Emit,
     ) -> Result<(), Refusal> {
-        let id = match self.datagrams.table.find(&key) {
-            Some(id) => {
-                journey.note(|| Step::looked_up(Stage::Relay, format!("a known {} flow", key.proto.name())));
-                id
-            }
-            None => {
-                let host = &mut self.host;
-                let via = self.shared.admit(port, &key, |ip| host.is_own(ip), journey)?;
-                let id = self.datagrams.table.next_id();
-                self.host.open(id, key.proto, via).map_err(|error| match error {
-                    HostError::NoPing => Refusal { reason: DropReason::HostNoPing, unreachable: Some(13) },
-                    error => Refusal { reason: DropReason::HostSocketFailed, unreachable: unreachable_code(error) },
-                })?;
-                self.shared.budget.take(port);
-                let flow = Flow::new(key, via, frame.src_mac(), port, now, Datagram::new(&key));
-                self.datagrams.table.insert(flow);
-                self.arm(id);
-                id
-            }
+        if self.answer(&key, frame, out) {
+            journey.note(|| Step::decided(Stage::Relay, "a question about a name of the gateway: answered here"));
+            return Ok(());
+        }
+        let (SocketAddr::V4(src), SocketAddr::V4(dst)) = (key.src, key.dst) else {
+            return Err(DropReason::Ipv6NotRouted.into());
         };
-        let Some(Flow { body: datagram, mac, last, up_bytes, .. }) = self.datagrams.table.get(id) else {
+        let index = match self.datagrams.table.by_tuple(key.proto, src, dst) {
+            Some(index) => {
+                journey.note(|| Step::looked_up(Stage::Relay, format!("a known {} flow", key.proto.name())));
+                index
+            }
+            None => self.begin(port, &key, (src, dst), frame.src_mac(), now, journey, out)?,
+        };
+        let payload = if key.proto == Proto::Icmp { frame.segment() } else { frame.payload() };
+        // A USO super-frame is many datagrams; each becomes one.
+        let size = frame.meta().gso.map_or(payload.len(), |gso| usize::from(gso.size));
+        let Some((session, endpoint)) = self.datagrams.table.both(index) else {
             return Err(DropReason::NoSuchFlow.into());
         };
-        *mac = frame.src_mac();
-        *last = now;
-        datagram.remember(frame);
-        let payload = if key.proto == Proto::Icmp { frame.segment() } else { frame.payload() };
-        *up_bytes += payload.len() as u64;
-        // A USO super-frame is many datagrams; each becomes one.
-        let size = frame.meta().gso.map_or(payload.len().max(1), |gso| usize::from(gso.size));
-        let mut parts = payload.chunks(size);
-        let mut part = parts.next().unwrap_or_default();
-        loop {
-            if let Err(error) = self.send_datagram(id, frame.ttl(), part, now, out) {
-                return Err(error.into());
-            }
-            match parts.next() {
-                Some(next) => part = next,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    fn send_datagram(
-        &mut self,
-        id: FlowId,
-        ttl: u8,
-        payload: &[u8],
-        now: Instant,
-        out: &mut impl Emit,
-    ) -> Result<(), DropReason> {
-        // The first failure may be that of an earlier datagram: its ICMP error is fetched, and this one sent again.
-        for last_try in [false, true] {
-            match self.host.send(id, ttl, payload) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(DropReason::HostBufferFull),
-                Err(_) if last_try => return Err(DropReason::HostSendFailed),
-                Err(_) => self.fetch_errors(id, now, out),
-            }
+        endpoint.mac = frame.src_mac();
+        session.head = Head::of(frame);
+        session.up_bytes += payload.len() as u64;
+        let class = session.asked(payload.len().div_ceil(size.max(1)).max(1));
+        self.datagrams.table.used(index, class, now);
+        let header = frame.packet();
+        let marks = Marks { ttl: frame.ttl().max(1), tos: header[1], dont_fragment: header[6] & 0x40 != 0 };
+        match frame.meta().gso {
+            Some(_) => self.send_at_once(index, marks, size, payload, now, out),
+            None => self.send_later(index, key.proto, marks, payload, now, out),
         }
         Ok(())
     }
 
-    /// Sends the ICMP errors that the host received about a datagram flow.
-    fn fetch_errors(&mut self, id: FlowId, _now: Instant, out: &mut impl Emit) {
-        while let Some(error) = self.host.icmp_error(id) {
-            self.emit_error(id, error, out);
+    /// Answers a question about one of the gateway's own names. That takes no session and no socket. A super-frame of
+    /// questions, which nobody is known to send, is the resolver's.
+    fn answer<B: Deref<Target = [u8]>>(&mut self, key: &Key, frame: &FrameOf<B>, out: &mut impl Emit) -> bool {
+        let shared = &mut *self.shared;
+        let asks = key.proto == Proto::Udp && key.dst == SocketAddr::new(shared.config.policy.gateway, DNS_PORT);
+        if !asks
+            || frame.meta().gso.is_some()
+            || answer(frame.payload(), &shared.names, &mut shared.frame) == Answer::NotOurs
+        {
+            return false;
         }
+        let link = build::Link { src: shared.config.mac, dst: frame.src_mac() };
+        let ip = Ip { src: key.dst.ip(), dst: key.src.ip(), ttl: 64, tos: 0, id: 0 };
+        build::udp(&mut shared.headers, link, ip, DNS_PORT, key.src.port(), &shared.frame);
+        out.emit(&Meta::PLAIN, &shared.headers);
+        true
     }
 
-    /// Receives datagrams of one flow.
-    fn receive(&mut self, id: FlowId, now: Instant, out: &mut impl Emit) {
-        let Some(flow) = self.datagrams.table.get(id) else { return };
-        let link = Link { src: self.shared.config.mac, dst: flow.mac };
-        let ip = Ip { src: flow.key.dst.ip(), dst: flow.key.src.ip(), ttl: 64, tos: 0, id: 0 };
-        let headers = if flow.key.src.is_ipv4() { 20 } else { 40 };
-        let mut failed = false;
-        for _ in 0..DATAGRAM_BUDGET {
-            self.shared.frame.resize(1 << 16, 0);
-            let len = match self.host.recv(id, &mut self.shared.frame) {
-                Ok(len) => len.min(self.shared.frame.len()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The error of an earlier datagram; it stands in the error queue too.
-                Err(_) => match self.host.icmp_error(id) {
-                    Some(error) => {
-                        self.emit_error(id, error, out);
-                        continue;
-                    }
-                    // Fetched already; what comes after it is still to be read. Twice means that it will not end.
-                    None if failed => return,
-                    None => {
-                        failed = true;
-                        continue;
-                    }
-                },
-            };
-            let Some(flow) = self.datagrams.table.get(id) else { return };
-            let transport = if flow.key.proto == Proto::Udp { 8 } else { 0 };
-            if headers + transport + len > usize::from(self.shared.config.mtu) {
-                self.shared.drops.count(DropReason::AboveMtu);
-                continue;
+    /// Begins a session of a container.
+    #[allow(clippy::too_many_arguments, reason = "a session is made of all of them")]
+    fn begin(
+        &mut self,
+        port: PortId,
+        key: &Key,
+        (src, dst): (SocketAddrV4, SocketAddrV4),
+        mac: Mac,
+        now: Instant,
+        journey: &mut impl Journey,
+        out: &mut impl Emit,
+    ) -> Result<u32, Refusal> {
+        let host = &mut self.host;
+        let via = self.shared.lead(key, |ip| host.is_own(ip), journey)?;
+        let way = Way { redirected: via != key.dst, ipv6: via.is_ipv6() };
+        let table = &mut self.datagrams.table;
+        let source = table.by_source(key.proto, src, way);
+        let listens = source.and_then(|at| table.endpoint(at)).is_some_and(|endpoint| endpoint.listens);
+        let no_room = |reason| Refusal { reason, unreachable: Some(13) };
+        self.make_room(port, listens, now, out).map_err(no_room)?;
+        let endpoint = match self.datagrams.table.by_source(key.proto, src, way) {
+            Some(endpoint) => {
+                journey.note(|| Step::decided(Stage::Relay, format!("{} goes by the socket that {src} has", via)));
+                endpoint
             }
-            let payload = &self.shared.frame[..len];
-            match (flow.key.proto, payload) {
-                (Proto::Udp, payload) => {
-                    build::udp(&mut self.shared.headers, link, ip, flow.key.dst.port(), flow.key.src.port(), payload);
-                }
-                // The kernel's ping socket put an identifier of its own; the container waits for the one it chose.
-                (_, [0, 0, _, _, _, _, seq_high, seq_low, body @ ..]) => {
-                    let [id_high, id_low] = flow.key.src.port().to_be_bytes();
-                    let word = [id_high, id_low, *seq_high, *seq_low];
-                    build::icmp(&mut self.shared.headers, link, ip, 0, 0, word, body);
-                }
-                _ => {
-                    self.shared.drops.count(DropReason::IcmpIgnored);
+            None => {
+                self.make_room_for_socket(port, now, out).map_err(no_room)?;
+                let id = self.datagrams.table.next_id();
+                self.host.open(id, key.proto, way.ipv6).map_err(|error| match error {
+                    HostError::NoPing => Refusal { reason: DropReason::HostNoPing, unreachable: Some(13) },
+                    error => Refusal { reason: DropReason::HostSocketFailed, unreachable: unreachable_code(error) },
+                })?;
+                journey.note(|| Step::decided(Stage::Relay, format!("{via} goes by a new socket of the host")));
+                self.shared.budget.take(port);
+                self.datagrams.table.insert_endpoint(Endpoint::new(key.proto, src, way, port, mac, now), true)
+            }
+        };
+        let session = Session::new(endpoint, dst, via, Class::of(key.proto, dst), now);
+        self.datagrams.table.insert_session(session).ok_or(DropReason::NoSuchFlow.into())
+    }
+
+    /// Sees to it that there is room for one more session of a container, by an endpoint that is published or not.
+    fn make_room(&mut self, port: PortId, listens: bool, now: Instant, out: &mut impl Emit) -> Result<(), DropReason> {
+        let own = self.datagrams.table.count(port, listens);
+        if own < MAX_SESSIONS && self.datagrams.table.len() < MAX_SESSIONS_IN_ALL {
+            return Ok(());
+        }
+        let reason = if own < MAX_SESSIONS { DropReason::SessionTableFull } else { DropReason::SessionLimit };
+        let oldest = self.datagrams.table.oldest_session(port, listens).ok_or(reason)?;
+        self.flush(now, out);
+        self.datagrams.evicted += 1;
+        self.end_session(oldest);
+        Ok(())
+    }
+
+    /// Sees to it that a container may have one more socket.
+    fn make_room_for_socket(&mut self, port: PortId, now: Instant, out: &mut impl Emit) -> Result<(), DropReason> {
+        while let Err(reason) = self.shared.budget.check(port) {
+            let idle = self.datagrams.table.idle_endpoint(port, now, IDLE).ok_or(reason)?;
+            self.flush(now, out);
+            self.datagrams.evicted += 1;
+            self.close(idle);
+        }
+        Ok(())
+    }
+
+    /// Sends the ICMP errors that the host received about what a socket sent. Whether one was about this destination.
+    fn fetch_errors(&mut self, id: FlowId, about: Option<SocketAddr>, now: Instant, out: &mut impl Emit) -> bool {
+        let mut found = false;
+        while let Some(mut reported) = self.host.icmp_error(id) {
+            // Of what it refused itself the host tells the address only. It refuses one datagram at a time.
+            if let Some(about) = about.filter(|about| reported.to.port() == 0 && about.ip() == reported.to.ip()) {
+                if found {
                     continue;
                 }
+                reported.to = about;
             }
-            flow.down_bytes += len as u64;
-            flow.last = now;
-            out.emit(&Meta::PLAIN, &self.shared.headers);
+            found |= about == Some(reported.to);
+            if let Err(reason) = self.report(id, reported, now, out) {
+                self.shared.drops.count(reason);
+            }
         }
-        self.enqueue(id);
+        found
     }
 
-    /// Once a turn: sends what flows owe, lets timers end.
+    /// Tells a container of an ICMP error about its datagram.
+    fn report(&mut self, id: FlowId, it: Reported, now: Instant, out: &mut impl Emit) -> Result<(), DropReason> {
+        let table = &mut self.datagrams.table;
+        let index = table.by_id(id).and_then(|endpoint| table.by_via(endpoint, it.to));
+        let index = index.ok_or(DropReason::NoSuchSession)?;
+        self.emit_error(index, it.icmp, it.echo, now, out)
+    }
+
+    fn emit_error(
+        &mut self,
+        index: u32,
+        icmp: HostIcmp,
+        echo: Option<[u8; 8]>,
+        now: Instant,
+        out: &mut impl Emit,
+    ) -> Result<(), DropReason> {
+        if !matches!(icmp.kind, 3 | 11 | 12) {
+            return Err(DropReason::IcmpIgnored);
+        }
+        let (session, endpoint) = self.datagrams.table.both(index).ok_or(DropReason::NoSuchSession)?;
+        let (mac, src, port) = (endpoint.mac, *endpoint.src.ip(), endpoint.port);
+        // Nothing that the container sent is meant: it cannot be told.
+        let quote = session.head.quote(echo).ok_or(DropReason::NoSuchSession)?;
+        let container = self.datagrams.table.container(port).ok_or(DropReason::NoSuchSession)?;
+        if !container.errors.take(now) {
+            return Err(DropReason::IcmpRateLimited);
+        }
+        self.shared.emit_error(mac, src.into(), &quote, icmp, out);
+        Ok(())
+    }
+
+    /// Once a turn: sends what waits, receives what is there, lets timers end.
     pub(crate) fn poll(&mut self, now: Instant, out: &mut impl Emit) {
+        self.flush(now, out);
         let mut turn = std::mem::replace(&mut self.datagrams.turn, std::mem::take(&mut self.datagrams.spare));
         for id in turn.drain(..) {
-            if let Some(flow) = self.datagrams.table.get(id) {
-                flow.queued = false;
-            }
             self.receive(id, now, out);
         }
         self.datagrams.spare = turn;
-        while let Some(id) = self.datagrams.table.due(now) {
-            self.on_timer(id, now);
+        while let Some(index) = self.datagrams.table.due(now) {
+            self.end_session(index);
         }
     }
 
-    /// Puts a flow on the list of this turn, once.
+    /// Puts a socket on the list of this turn, once.
     fn enqueue(&mut self, id: FlowId) {
-        if let Some(flow) = self.datagrams.table.get(id)
-            && !flow.queued
+        let table = &mut self.datagrams.table;
+        if let Some(endpoint) = table.by_id(id).and_then(|index| table.endpoint(index))
+            && !endpoint.queued
         {
-            flow.queued = true;
+            endpoint.queued = true;
             self.datagrams.turn.push(id);
         }
     }
 
     /// Something became possible on a socket.
     pub(crate) fn host_event(&mut self, id: FlowId, ready: Readiness, now: Instant, out: &mut impl Emit) {
+        if self.datagrams.table.by_id(id).is_none() {
+            return;
+        }
         if ready.error {
-            self.fetch_errors(id, now, out);
+            self.fetch_errors(id, None, now, out);
         }
         if ready.readable || ready.error {
             self.enqueue(id);
         }
     }
 
-    fn emit_error(&mut self, id: FlowId, error: HostIcmp, out: &mut impl Emit) {
-        let Some(flow) = self.datagrams.table.get(id) else { return };
-        self.shared.emit_error(flow.mac, flow.key.src.ip(), flow.body.head(), error, out);
-    }
-
-    fn on_timer(&mut self, id: FlowId, now: Instant) {
-        let Some(flow) = self.datagrams.table.get(id) else { return };
-        if flow.last + flow.body.idle <= now { self.remove(id) } else { self.arm(id) }
-    }
-
-    /// Sets a flow's timer to its present deadline.
-    fn arm(&mut self, id: FlowId) {
-        let Some(flow) = self.datagrams.table.get(id) else { return };
-        let at = flow.last + flow.body.idle;
-        self.datagrams.table.arm(id, at);
-    }
-
-    /// Listens on the host for a container.
-    pub(crate) fn publish(&mut self, _publication: &Publication) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Listens no more.
-    pub(crate) fn unpublish(&mut self, _publication: &Publication) {}
-
-    /// A port is gone: its flows end, and the other ends are told.
+    /// A port is gone: its sessions end, and its sockets are closed.
     pub(crate) fn port_gone(&mut self, port: PortId) {
-        let ids: Vec<_> = self.datagrams.table.ids().collect();
-        for id in ids {
-            if self.datagrams.table.get(id).is_some_and(|flow| flow.port == port) {
-                self.remove(id);
-            }
+        for endpoint in self.datagrams.table.of_container(port) {
+            self.close(endpoint);
         }
     }
 
-    /// Ends the flows that `matches` says. Returns how many.
+    /// Ends the sessions that `matches` says. Returns how many.
     pub(crate) fn end_where(&mut self, now: Instant, matches: impl Fn(&FlowView) -> bool) -> usize {
-        let all: Vec<FlowId> = self.datagrams.table.numbers().collect();
-        let ended = all.into_iter().zip(self.datagrams.flows(now)).filter(|(_, flow)| matches(flow)).map(|(id, _)| id);
-        let ended: Vec<FlowId> = ended.collect();
-        ended.iter().for_each(|id| self.remove(*id));
+        let all = self.datagrams.table.iter();
+        let ended =
+            all.filter(|(_, session, endpoint)| matches(&view(session, endpoint, now))).map(|(index, ..)| index);
+        let ended: Vec<u32> = ended.collect();
+        ended.iter().for_each(|index| self.end_session(*index));
         ended.len()
     }
 
-    fn remove(&mut self, id: FlowId) {
-        if let Some(flow) = self.datagrams.table.remove(id) {
-            self.shared.budget.give(flow.port);
+    /// Ends a session, and closes the socket if it was the last one.
+    fn end_session(&mut self, index: u32) {
+        if let Some(endpoint) = self.datagrams.table.remove_session(index) {
+            self.close(endpoint);
+        }
+    }
+
+    /// Closes a socket. Its sessions end.
+    fn close(&mut self, endpoint: u32) {
+        let Some(id) = self.datagrams.table.id_of(endpoint) else { return };
+        if let Some(port) = self.datagrams.table.remove_endpoint(endpoint) {
+            self.shared.budget.give(port);
             self.host.close(id);
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(proto: Proto, src: SocketAddrV4, way: Way, port: PortId, mac: Mac, now: Instant) -> Endpoint {
+        Endpoint {
+            proto,
+            src,
+            way,
+            port,
+            mac,
+            listens: false,
+            queued: false,
+            list: session::BUSY,
+            link: Link::LOOSE,
+            sessions: Chain::EMPTY,
+            count: 0,
+            unspent: 0,
+            last: now,
         }
     }
 }

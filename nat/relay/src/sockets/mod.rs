@@ -1,10 +1,11 @@
 //! The real host: non-blocking sockets, their readiness told by mio.
 
+mod control;
 mod datagram;
 mod stream;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use mio::unix::SourceFd;
@@ -17,13 +18,35 @@ use crate::host::Host;
 /// Sets SO_PEEK_OFF of a socket: a call that no safe crate offers.
 pub type SetPeekOffset = fn(BorrowedFd<'_>, i32) -> io::Result<()>;
 
+/// How many bytes a socket's send buffer has room for: a question that no safe crate asks.
+pub type SendRoom = fn(BorrowedFd<'_>) -> io::Result<usize>;
+
 /// Whether an address is the host's own, as its routing table has it.
 pub type IsOwn = Box<dyn FnMut(IpAddr) -> io::Result<bool> + Send>;
+
+/// Sets IP_MTU_DISCOVER of a socket: a call that no safe crate offers.
+pub type SetDontFragment = fn(BorrowedFd<'_>, bool) -> io::Result<()>;
+
+/// Sends several messages in one call: to whom, what, and with which control messages (cmsg(3)). Says how many were sent.
+pub type SendMany = fn(BorrowedFd<'_>, &[(SocketAddr, &[u8], &[u8])]) -> io::Result<usize>;
+
+/// Receives as many messages in one call as the last argument has places, without waiting, into equal parts of memory for
+/// what they hold and of memory for control messages. Of each it tells the sender and the two lengths. Says how many came.
+pub type ReceiveMany =
+    fn(BorrowedFd<'_>, &mut [u8], &mut [u8], &mut [(Option<SocketAddr>, usize, usize)]) -> io::Result<usize>;
 
 /// What is lent by the crate that owns descriptors.
 pub struct Lent {
     /// Where the next peek of a stream begins.
     pub set_peek_offset: SetPeekOffset,
+    /// What a stream can take.
+    pub send_room: SendRoom,
+    /// Whether packets of a socket for IPv4 must not be cut on their way.
+    pub set_dont_fragment: SetDontFragment,
+    /// Sends many datagrams at once.
+    pub send_many: SendMany,
+    /// Receives many datagrams at once.
+    pub receive_many: ReceiveMany,
     /// Asked once for each new flow.
     pub is_own: IsOwn,
 }
@@ -44,9 +67,13 @@ impl Sockets {
         Sockets { registry, token_bits, lent, streams: stream::Streams::new(), datagrams: Vec::new() }
     }
 
+    fn token(&self, id: FlowId) -> Token {
+        Token((self.token_bits | id.to_bits()) as usize)
+    }
+
     /// Asks for news of a socket.
     fn register(&self, id: FlowId, socket: &Socket) -> io::Result<()> {
-        let token = Token((self.token_bits | id.to_bits()) as usize);
+        let token = self.token(id);
         let both = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both)
     }

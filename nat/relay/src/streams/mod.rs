@@ -1,12 +1,16 @@
 //! TCP flows: segments of the container in, news of the host's socket in, what the engine makes of them out.
 
+mod accept;
+mod ends;
+mod lanes;
+mod serve;
+mod stamp;
 mod table;
 mod tcp;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::ops::Deref;
 
 use tapswitch_wire::build::{self, Ip, Link};
@@ -14,29 +18,46 @@ use tapswitch_wire::{DropReason, Emit, FrameOf, Instant, Journey, Mac, PortId, S
 
 use crate::flow::{FlowId, FlowView, Key};
 use crate::host::{Host, HostError, HostIcmp, Readiness};
-use crate::publish::Publication;
 use crate::quote::quote;
 use crate::relay::{Refusal, Shared, unreachable_code};
+use accept::Listeners;
+use lanes::Lanes;
 use table::{Flow, Table};
-use tcp::{Incoming, Next, Options, Path, Sent, State, Tcp, flag};
+use tcp::{Incoming, KEEPALIVE, Mss, Next, Options, Start, State, Tcp, flag};
 
+/// A SYN with less time to live than any stack begins with is one of a traceroute: it goes no further than it may, and
+/// the router that says so is named. All others are sent by the host's own stack with its own.
+const PROBE_TTL: u8 = 31;
 /// Ended connections that are remembered at most; see `tcp`.
 const MAX_LINGERING: usize = 1_024;
-/// Frames of data that one flow sends in one turn.
-const FLOW_BUDGET: u32 = 8;
+/// Connections of one container that are not established yet: what a flood of SYNs may hold.
+const MAX_HALF_OPEN: usize = 512;
+/// Answers about addresses that are remembered within one second.
+const MAX_OWN: usize = 256;
 
 /// The streams of one network.
 pub(crate) struct Streams {
     table: Table,
     /// Flows that have something to send at the end of this turn.
-    turn: Vec<FlowId>,
-    spare: Vec<FlowId>,
+    lanes: Lanes,
     lingering: VecDeque<FlowId>,
+    listeners: Listeners,
+    /// When the first idle flow can have been idle for too long.
+    sweep_at: Option<Instant>,
+    /// Which addresses are the host's own, and in which second that was asked. Many connections go to few addresses.
+    own: (u64, HashMap<IpAddr, bool>),
 }
 
 impl Streams {
     pub(crate) fn new() -> Streams {
-        Streams { table: Table::new(), turn: Vec::new(), spare: Vec::new(), lingering: VecDeque::new() }
+        Streams {
+            table: Table::new(),
+            lanes: Lanes::default(),
+            lingering: VecDeque::new(),
+            listeners: Listeners::default(),
+            sweep_at: None,
+            own: (0, HashMap::new()),
+        }
     }
 
     /// Number of flows.
@@ -46,29 +67,45 @@ impl Streams {
 
     /// Whether a flow still has something to send this very moment.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.turn.is_empty()
+        self.lanes.is_busy() || self.listeners.is_busy()
     }
 
     /// When [`Side::poll`] has something to do although nothing comes.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.table.deadline()
+        [self.table.deadline(), self.sweep_at, self.listeners.deadline()].into_iter().flatten().min()
     }
 
     /// The flows, oldest place first.
     pub(crate) fn flows(&self, now: Instant) -> Vec<FlowView> {
-        let view = |flow: &Flow| FlowView {
-            port: flow.port,
-            proto: flow.key.proto.name(),
-            src: flow.key.src,
-            dst: flow.key.dst,
-            via: flow.via,
-            state: flow.body.state_name(),
+        self.table.iter().map(|(id, flow)| self.view(id, flow, now)).collect()
+    }
+
+    fn view(&self, id: FlowId, flow: &Flow, now: Instant) -> FlowView {
+        let key = flow.ends.key();
+        let idle = flow.last.since(now);
+        FlowView {
+            port: self.lanes.port(flow.lane),
+            proto: key.proto.name(),
+            src: key.src,
+            dst: key.dst,
+            via: self.table.via(id, &key),
+            published: flow.published,
+            state: flow.tcp.state_name(),
             up_bytes: flow.up_bytes,
             down_bytes: flow.down_bytes,
-            idle_s: (now - flow.last).as_secs(),
-            expires_s: (flow.body.expires(flow.last) - now).as_secs(),
-        };
-        self.table.iter().map(view).collect()
+            idle_s: idle.as_secs(),
+            expires_s: flow.tcp.lifetime().saturating_sub(idle).as_secs(),
+        }
+    }
+
+    /// Whether this is an address of the host itself. Each is asked for once a second at most.
+    fn is_own(&mut self, ip: IpAddr, host: &mut impl Host, now: Instant) -> bool {
+        let (second, answers) = &mut self.own;
+        if *second != now.as_secs() || answers.len() >= MAX_OWN {
+            *second = now.as_secs();
+            answers.clear();
+        }
+        *answers.entry(ip).or_insert_with(|| host.is_own(ip))
     }
 }
 
@@ -104,21 +141,24 @@ impl<H: Host> Side<'_, H> {
         let Some(id) = self.streams.table.find(&key) else {
             return self.open_tcp(port, key, frame, &seg, now, journey, out);
         };
-        let Some(Flow { body: tcp, mac, last, up_bytes, .. }) = self.streams.table.get(id) else {
+        let Some(flow) = self.streams.table.get(id) else {
             return Err(DropReason::NoSuchFlow.into());
         };
-        *mac = frame.src_mac();
-        *last = now;
-        let before = tcp.state;
-        let next = tcp.input(id, &seg, self.host, now);
-        if next == Next::Go {
-            *up_bytes += seg.payload.len() as u64;
+        flow.mac = frame.src_mac();
+        flow.last = stamp::Stamp::of(now);
+        let (before, taken) = (flow.tcp.state, flow.tcp.taken());
+        let mss = Mss::new(self.shared.config.mtu, key.src.is_ipv4());
+        let next = flow.tcp.input(id, &seg, mss, self.host, now);
+        if before == State::Open {
+            flow.up_bytes += u64::from(flow.tcp.taken().wrapping_sub(taken));
         }
+        let state = flow.tcp.state;
         journey.note(|| {
-            Step::looked_up(Stage::Relay, format!("a known tcp flow, {}, which leads to a socket", tcp.state_name()))
+            let state = flow.tcp.state_name();
+            Step::looked_up(Stage::Relay, format!("a known tcp flow, {state}, which leads to a socket"))
         });
-        if tcp.state == State::Lingering && before != State::Lingering {
-            self.linger(id);
+        if state != before {
+            self.state_changed(id, now);
         }
         match next {
             Next::Go => self.enqueue(id),
@@ -144,6 +184,19 @@ impl<H: Host> Side<'_, H> {
         Ok(())
     }
 
+    /// A flow may have become established, or is over.
+    fn state_changed(&mut self, id: FlowId, now: Instant) {
+        let Some(flow) = self.streams.table.get(id) else { return };
+        if flow.half_open && !flow.tcp.is_half_open() {
+            flow.half_open = false;
+            self.streams.lanes.opened(flow.lane);
+            self.streams.sweep_at.get_or_insert(now + KEEPALIVE);
+        }
+        if flow.tcp.state == State::Lingering {
+            self.linger(id);
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "all of it is known to the one caller already")]
     fn open_tcp<B: Deref<Target = [u8]>>(
         &mut self,
@@ -162,20 +215,49 @@ impl<H: Host> Side<'_, H> {
             }
             return Err(DropReason::NoSuchFlow.into());
         }
-        let host = &mut self.host;
-        let via = self.shared.admit(port, &key, |ip| host.is_own(ip), journey)?;
-        let id = self.streams.table.next_id();
-        let headers = if key.src.is_ipv4() { 40 } else { 60 };
-        let iss = self.initial_sequence(&key, now);
-        let tcp = Tcp::new(seg.seq, seg.window, &seg.options, iss, self.shared.config.mtu - headers, quote(frame));
-        if let Err(error) = self.host.connect(id, via) {
-            return self.refuse_open(&key, frame.src_mac(), seg, error, journey, out);
+        if self.streams.lanes.half_open(port) >= MAX_HALF_OPEN {
+            journey.note(|| Step::decided(Stage::Relay, "this container has too many connections half open"));
+            return Err(Refusal { reason: DropReason::FlowLimit, unreachable: Some(13) });
         }
-        self.shared.budget.take(port);
-        let flow = Flow::new(key, via, frame.src_mac(), port, now, Box::new(tcp));
-        self.streams.table.insert(flow);
-        self.arm(id);
+        let Side { streams, shared, host } = self;
+        let via = shared.admit(port, &key, |ip| streams.is_own(ip, *host, now), journey)?;
+        let id = self.streams.table.reserve();
+        let connecting = match frame.ttl() {
+            0..PROBE_TTL => self.host.probe(id, via, frame.ttl().max(1)),
+            _ => self.host.connect(id, via),
+        };
+        let connected = match connecting {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.streams.table.release(id);
+                return self.refuse_open(&key, frame.src_mac(), seg, error, journey, out);
+            }
+        };
+        let start = self.start(&key, now);
+        let tcp = Tcp::passive(seg, &start, quote(frame));
+        self.insert(id, port, &key, frame.src_mac(), via, now, tcp);
+        if connected {
+            self.with_tcp(id, now, out, |tcp, path, out| tcp.send_syn_ack(path, out));
+        }
+        self.streams.table.arm(id, now);
         Ok(())
+    }
+
+    /// A flow begins whose socket is there.
+    #[expect(clippy::too_many_arguments, reason = "what makes a flow")]
+    fn insert(
+        &mut self,
+        id: FlowId,
+        port: PortId,
+        key: &Key,
+        mac: Mac,
+        via: std::net::SocketAddr,
+        now: Instant,
+        tcp: Tcp,
+    ) {
+        self.shared.budget.take(port);
+        let lane = self.streams.lanes.join(port);
+        self.streams.table.insert(id, Flow::new(id, key, mac, lane, now, tcp), via);
     }
 
     /// The host said no at once.
@@ -198,39 +280,49 @@ impl<H: Host> Side<'_, H> {
         }
     }
 
-    /// RFC 6528: a clock, and a hash of the tuple under a secret.
-    fn initial_sequence(&self, key: &Key, now: Instant) -> u32 {
-        (self.shared.isn.hash_one(key) as u32).wrapping_add((now.as_micros() / 4) as u32)
+    /// What a connection begins with. RFC 6528: a clock, and a hash of the tuple under a secret.
+    fn start(&self, key: &Key, now: Instant) -> Start {
+        let hash = self.shared.isn.hash_one(key);
+        Start {
+            iss: (hash as u32).wrapping_add((now.as_micros() / 4) as u32),
+            ts_offset: (hash >> 32) as u32,
+            mss: Mss::new(self.shared.config.mtu, key.src.is_ipv4()),
+        }
     }
 
     pub(crate) fn host_event(&mut self, id: FlowId, ready: Readiness, now: Instant, out: &mut impl Emit) {
-        let Some(Flow { body: tcp, .. }) = self.streams.table.get(id) else { return };
+        let Some(flow) = self.streams.table.get(id) else {
+            return self.streams.listeners.ready(id);
+        };
+        let tcp = &mut flow.tcp;
         if tcp.state == State::Lingering {
             return;
         }
+        tcp.readable |= ready.readable;
+        tcp.more |= ready.ended;
         if tcp.state == State::Connecting {
             match self.host.connected(id) {
                 Ok(false) => {}
                 Ok(true) => {
-                    tcp.readable = true;
-                    tcp.writable = true;
-                    tcp.syn = Box::default();
                     self.with_tcp(id, now, out, |tcp, path, out| tcp.send_syn_ack(path, out));
-                    self.arm(id);
+                    self.streams.table.arm(id, now);
                 }
                 Err(error) => self.connect_failed(id, error, now, out),
             }
             return;
         }
         if ready.error && self.host.connected(id).is_err() {
+            if tcp.state == State::SynSent {
+                return self.break_tcp(id, now, out);
+            }
             tcp.host_broke(now);
         }
-        tcp.readable |= ready.readable;
         if ready.writable {
+            let before = tcp.state;
             tcp.host_writable(id, self.host, now);
-        }
-        if tcp.state == State::Lingering {
-            self.linger(id);
+            if tcp.state != before {
+                self.state_changed(id, now);
+            }
         }
         self.enqueue(id);
     }
@@ -241,9 +333,11 @@ impl<H: Host> Side<'_, H> {
             // Silence stays silence: the container's own timer ends it.
             (HostError::TimedOut, _) => {}
             (_, Some(code)) => {
-                let error = HostIcmp { kind: 3, code, mtu: 0, offender: None };
-                if let Some(Flow { key, mac, body: tcp, .. }) = self.streams.table.get(id) {
-                    self.shared.emit_error(*mac, key.src.ip(), &tcp.syn, error, out);
+                let reported = self.host.probe_error(id);
+                let error = reported.unwrap_or(HostIcmp { kind: 3, code, mtu: 0, offender: None });
+                if let Some(flow) = self.streams.table.get(id) {
+                    let container = flow.ends.key().src.ip();
+                    self.shared.emit_error(flow.mac, container, flow.tcp.syn(), error, out);
                 }
             }
             (_, None) => self.with_tcp(id, now, out, |tcp, path, out| tcp.send_reset(path, out)),
@@ -259,30 +353,10 @@ impl<H: Host> Side<'_, H> {
             && let Some(oldest) = self.streams.lingering.pop_front()
         {
             let old = self.streams.table.get(oldest);
-            if old.is_some_and(|flow| flow.body.state == State::Lingering) {
+            if old.is_some_and(|flow| flow.tcp.state == State::Lingering) {
                 self.remove(oldest, false);
             }
         }
-    }
-
-    /// Breaks a connection towards both ends.
-    fn break_tcp(&mut self, id: FlowId, now: Instant, out: &mut impl Emit) {
-        self.with_tcp(id, now, out, |tcp, path, out| tcp.send_reset(path, out));
-        self.remove(id, true);
-    }
-
-    fn with_tcp<E: Emit>(
-        &mut self,
-        id: FlowId,
-        now: Instant,
-        out: &mut E,
-        then: impl FnOnce(&mut Tcp, &mut Path<'_>, &mut E),
-    ) {
-        let (headers, frame) = (&mut self.shared.headers, &mut self.shared.frame);
-        let Some(Flow { key, mac, body: tcp, .. }) = self.streams.table.get(id) else { return };
-        let link = Link { src: self.shared.config.mac, dst: *mac };
-        let mut path = Path { link, key, mtu: self.shared.config.mtu, now, headers, frame };
-        then(tcp, &mut path, out);
     }
 
     /// A RST about a segment that belongs to no connection (RFC 9293 3.5.2).
@@ -301,111 +375,35 @@ impl<H: Host> Side<'_, H> {
         out.emit(&meta, &self.shared.headers);
     }
 
-    /// Once a turn: sends what flows owe, lets timers end.
-    pub(crate) fn poll(&mut self, now: Instant, out: &mut impl Emit) {
-        let mut turn = std::mem::replace(&mut self.streams.turn, std::mem::take(&mut self.streams.spare));
-        for id in turn.drain(..) {
-            if let Some(flow) = self.streams.table.get(id) {
-                flow.queued = false;
-            }
-            self.serve(id, now, out);
-        }
-        self.streams.spare = turn;
-        while let Some(id) = self.streams.table.due(now) {
-            self.on_timer(id, now, out);
-        }
-    }
-
-    /// Puts a flow on the list of this turn, once.
-    fn enqueue(&mut self, id: FlowId) {
-        if let Some(flow) = self.streams.table.get(id)
-            && !flow.queued
-        {
-            flow.queued = true;
-            self.streams.turn.push(id);
-        }
-    }
-
-    /// Gives one flow its share.
-    fn serve(&mut self, id: FlowId, now: Instant, out: &mut impl Emit) {
-        let mut ended = Sent::Done;
-        let mut bytes = 0;
-        let (headers, frame) = (&mut self.shared.headers, &mut self.shared.frame);
-        let Some(Flow { key, mac, body: tcp, down_bytes, last, .. }) = self.streams.table.get(id) else { return };
-        if tcp.state != State::Connecting {
-            let link = Link { src: self.shared.config.mac, dst: *mac };
-            let mut path = Path { link, key, mtu: self.shared.config.mtu, now, headers, frame };
-            (ended, bytes) = tcp.pump(id, FLOW_BUDGET, &mut path, self.host, out);
-        }
-        if bytes > 0 {
-            *down_bytes += bytes;
-            *last = now;
-        }
-        match ended {
-            Sent::Done => self.arm(id),
-            Sent::More => self.enqueue(id),
-            Sent::Broken => self.break_tcp(id, now, out),
-        }
-    }
-
-    fn on_timer(&mut self, id: FlowId, now: Instant, out: &mut impl Emit) {
-        let Some(Flow { body: tcp, last, .. }) = self.streams.table.get(id) else { return };
-        if tcp.expires(*last) <= now {
-            if tcp.state == State::Lingering {
-                self.remove(id, false);
-            } else {
-                self.break_tcp(id, now, out);
-            }
-            return;
-        }
-        let mut alive = true;
-        self.with_tcp(id, now, out, |tcp, path, out| alive = tcp.on_timer(path, out));
-        if alive {
-            self.serve(id, now, out);
-            self.arm(id);
-        } else {
-            self.break_tcp(id, now, out);
-        }
-    }
-
-    /// Sets a flow's timer to its present deadline.
-    fn arm(&mut self, id: FlowId) {
-        let Some(flow) = self.streams.table.get(id) else { return };
-        let at = flow.body.deadline(flow.last);
-        self.streams.table.arm(id, at);
-    }
-
-    /// Listens on the host for a container.
-    pub(crate) fn publish(&mut self, _publication: &Publication) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Listens no more.
-    pub(crate) fn unpublish(&mut self, _publication: &Publication) {}
-
     /// A port is gone: its flows end, and the other ends are told.
     pub(crate) fn port_gone(&mut self, port: PortId) {
-        let ids: Vec<_> = self.streams.table.ids().collect();
-        for id in ids {
-            if self.streams.table.get(id).is_some_and(|flow| flow.port == port) {
-                self.remove(id, true);
-            }
-        }
+        let Streams { table, lanes, .. } = &*self.streams;
+        let of_port = table.iter().filter(|(_, flow)| lanes.port(flow.lane) == port);
+        let ended: Vec<FlowId> = of_port.map(|(id, _)| id).collect();
+        ended.iter().for_each(|id| self.remove(*id, true));
     }
 
     /// Ends the flows that `matches` says. Returns how many.
     pub(crate) fn end_where(&mut self, now: Instant, matches: impl Fn(&FlowView) -> bool) -> usize {
-        let all: Vec<FlowId> = self.streams.table.numbers().collect();
-        let ended = all.into_iter().zip(self.streams.flows(now)).filter(|(_, flow)| matches(flow)).map(|(id, _)| id);
-        let ended: Vec<FlowId> = ended.collect();
+        let streams = &*self.streams;
+        let matching = streams.table.iter().filter(|(id, flow)| matches(&streams.view(*id, flow, now)));
+        let ended: Vec<FlowId> = matching.map(|(id, _)| id).collect();
         ended.iter().for_each(|id| self.remove(*id, true));
         ended.len()
     }
 
     fn remove(&mut self, id: FlowId, reset: bool) {
-        if let Some(flow) = self.streams.table.remove(id) {
-            self.shared.budget.give(flow.port);
-            self.host.close_stream(id, reset);
+        let Some(flow) = self.streams.table.remove(id) else { return };
+        self.shared.budget.give(self.streams.lanes.port(flow.lane));
+        if flow.half_open {
+            self.streams.lanes.opened(flow.lane);
+        }
+        self.streams.lanes.leave(flow.lane);
+        self.host.close_stream(id, reset);
+        if self.streams.table.len() == 0 {
+            // Nothing is left of what there was.
+            self.streams.sweep_at = None;
+            self.streams.lingering = VecDeque::new();
         }
     }
 }

@@ -1,104 +1,153 @@
-//! The flows of one network: a bounded table, found by tuple or by number, with one timer each.
+//! The flows of one network: found by tuple or by number, with one timer each while something is under way.
 //!
-//! When the table is full, or a container has as many flows as it may have, a new flow is refused and nothing that exists
-//! is touched. Numbers carry a generation, so an event that was under way for a flow that ended finds nobody.
+//! A flow that is idle costs its record and an entry of the index, nothing else: no timer hangs for it. That such a flow
+//! has been idle for too long is found by looking at all of them, when the first one can have been; see `Side::sweep`.
+//!
+//! Numbers carry a generation, so an event that was under way for a flow that ended finds nobody. It counts through the
+//! whole table: a place that is used again has another number than before, until 65 536 others came between.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
-use tapswitch_wire::{Instant, Mac, PortId};
+use hashbrown::HashTable;
+use tapswitch_wire::{Instant, Mac};
 
+use super::ends::Ends;
+use super::lanes::LaneId;
+use super::stamp::Stamp;
 use super::tcp::Tcp;
 use crate::flow::{FlowId, Key};
+use crate::host::Proto;
+use crate::pages::Pages;
 
 /// One flow.
 pub(crate) struct Flow {
-    pub key: Key,
-    /// Where the host connected to.
-    pub via: SocketAddr,
+    pub ends: Ends,
     /// The container's MAC address, from its latest frame.
     pub mac: Mac,
-    /// The port it came from.
-    pub port: PortId,
+    generation: u16,
+    /// The container.
+    pub lane: LaneId,
+    /// Whether it stands in the queue of its container.
+    pub queued: bool,
+    /// Whether it counts as half-open.
+    pub half_open: bool,
+    /// Whether the other end began it, by a published port.
+    pub published: bool,
     /// When something last passed.
-    pub last: Instant,
+    pub last: Stamp,
     pub up_bytes: u64,
     pub down_bytes: u64,
-    pub body: Box<Tcp>,
-    /// Whether it stands on the list of flows to serve this turn.
-    pub queued: bool,
-    /// What the timer heap is set to; entries that say otherwise are old.
-    armed: Option<Instant>,
+    pub tcp: Tcp,
 }
 
 impl Flow {
-    pub(crate) fn new(key: Key, via: SocketAddr, mac: Mac, port: PortId, now: Instant, body: Box<Tcp>) -> Flow {
-        Flow { key, via, mac, port, last: now, up_bytes: 0, down_bytes: 0, body, queued: false, armed: None }
+    /// A flow that is just beginning, at the place that [`Table::reserve`] gave.
+    pub(crate) fn new(id: FlowId, key: &Key, mac: Mac, lane: LaneId, now: Instant, tcp: Tcp) -> Flow {
+        Flow {
+            ends: Ends::new(key),
+            mac,
+            generation: id.generation(),
+            lane,
+            queued: false,
+            half_open: true,
+            published: false,
+            last: Stamp::of(now),
+            up_bytes: 0,
+            down_bytes: 0,
+            tcp,
+        }
     }
 }
 
-struct Slot {
-    generation: u16,
-    flow: Option<Flow>,
-}
-
 pub(crate) struct Table {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    by_key: HashMap<Key, FlowId>,
+    flows: Pages<Flow>,
+    generation: u16,
+    by_key: HashTable<u32>,
+    keys: RandomState,
+    /// Where the host connected to, for flows whose other end is not what the container believes.
+    elsewhere: HashMap<FlowId, SocketAddr>,
     timers: BinaryHeap<Reverse<(Instant, FlowId)>>,
 }
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { slots: Vec::new(), free: Vec::new(), by_key: HashMap::new(), timers: BinaryHeap::new() }
+        Table {
+            flows: Pages::new(),
+            generation: 0,
+            by_key: HashTable::new(),
+            keys: RandomState::new(),
+            elsewhere: HashMap::new(),
+            timers: BinaryHeap::new(),
+        }
     }
 
-    /// The number that the next flow will get.
-    pub(crate) fn next_id(&mut self) -> FlowId {
-        let index = match self.free.last() {
-            Some(index) => *index,
-            None => {
-                let index = self.slots.len() as u32;
-                self.slots.push(Slot { generation: 0, flow: None });
-                self.free.push(index);
-                index
+    /// A number for a flow, or for something else that has a socket of this kind. It is taken until [`Table::release`]
+    /// or [`Table::remove`].
+    pub(crate) fn reserve(&mut self) -> FlowId {
+        self.generation = self.generation.wrapping_add(1);
+        FlowId::stream(self.flows.reserve() as u32, self.generation)
+    }
+
+    /// Gives a number back that no flow was inserted for.
+    pub(crate) fn release(&mut self, id: FlowId) {
+        self.flows.free(id.index());
+    }
+
+    fn hash(keys: &RandomState, src: SocketAddr, dst: SocketAddr) -> u64 {
+        match (src, dst) {
+            (SocketAddr::V4(src), SocketAddr::V4(dst)) => {
+                let word = |end: std::net::SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                keys.hash_one((word(src), word(dst)))
             }
-        };
-        FlowId::stream(index, self.slots[index as usize].generation)
+            ends => keys.hash_one(ends),
+        }
     }
 
-    /// Puts a flow where [`Table::next_id`] said.
-    pub(crate) fn insert(&mut self, flow: Flow) -> FlowId {
-        let id = self.next_id();
-        self.free.pop();
-        self.by_key.insert(flow.key, id);
-        self.slots[id.index()].flow = Some(flow);
-        id
+    /// Puts a flow where [`Table::reserve`] said. `via` is where the host connected to.
+    pub(crate) fn insert(&mut self, id: FlowId, flow: Flow, via: SocketAddr) {
+        let key = flow.ends.key();
+        if via != key.dst {
+            self.elsewhere.insert(id, via);
+        }
+        self.flows.put(id.index(), flow);
+        let Table { flows, by_key, keys, .. } = self;
+        let rehash = |other: &u32| {
+            let key = flows.get(*other as usize).map(|flow| flow.ends.key());
+            key.map_or(0, |key| Self::hash(keys, key.src, key.dst))
+        };
+        by_key.insert_unique(Self::hash(keys, key.src, key.dst), id.index() as u32, rehash);
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<FlowId> {
-        self.by_key.get(key).copied()
+        let hash = Self::hash(&self.keys, key.src, key.dst);
+        let is = |other: &u32| self.flows.get(*other as usize).is_some_and(|flow| flow.ends.are(key));
+        let index = *self.by_key.find(hash, is)?;
+        let flow = self.flows.get(index as usize)?;
+        Some(FlowId::stream(index, flow.generation))
     }
 
+    #[inline]
     pub(crate) fn get(&mut self, id: FlowId) -> Option<&mut Flow> {
-        let slot = self.slots.get_mut(id.index())?;
-        if slot.generation == id.generation() { slot.flow.as_mut() } else { None }
+        self.flows.get_mut(id.index()).filter(|flow| flow.generation == id.generation())
     }
 
     pub(crate) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let slot = self.slots.get_mut(id.index())?;
-        if slot.generation != id.generation() {
-            return None;
+        self.get(id)?;
+        let flow = self.flows.free(id.index())?;
+        let key = flow.ends.key();
+        let hash = Self::hash(&self.keys, key.src, key.dst);
+        if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == id.index() as u32) {
+            entry.remove();
         }
-        let flow = slot.flow.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.index() as u32);
-        self.by_key.remove(&flow.key);
+        self.elsewhere.remove(&id);
         if self.by_key.is_empty() {
-            // Without flows there is nothing to wake up for.
-            self.timers.clear();
+            // Without flows there is nothing to wake up for, and nothing to keep memory for.
+            self.by_key = HashTable::new();
+            self.elsewhere = HashMap::new();
+            self.timers = BinaryHeap::new();
         }
         Some(flow)
     }
@@ -107,26 +156,21 @@ impl Table {
         self.by_key.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.slots.iter().filter_map(|slot| slot.flow.as_ref())
+    /// The flows with their numbers, lowest place first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowId, &Flow)> {
+        self.flows.iter().map(|(at, flow)| (FlowId::stream(at as u32, flow.generation), flow))
     }
 
-    /// Each flow's number, in the order of [`Table::iter`].
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = FlowId> + '_ {
-        let taken = self.slots.iter().zip(0..).filter(|(slot, _)| slot.flow.is_some());
-        taken.map(|(slot, index)| FlowId::stream(index, slot.generation))
-    }
-
-    pub(crate) fn ids(&self) -> impl Iterator<Item = FlowId> + '_ {
-        self.by_key.values().copied()
+    /// Where the host connected to.
+    pub(crate) fn via(&self, id: FlowId, key: &Key) -> SocketAddr {
+        debug_assert_eq!(key.proto, Proto::Tcp);
+        self.elsewhere.get(&id).copied().unwrap_or(key.dst)
     }
 
     /// Sets a flow's timer. Setting it later than it is costs nothing: the old entry finds out when it is due.
-    pub(crate) fn arm(&mut self, id: FlowId, at: Instant) {
+    pub(crate) fn arm(&mut self, id: FlowId, now: Instant) {
         let Some(flow) = self.get(id) else { return };
-        let earlier = flow.armed.is_none_or(|armed| at < armed);
-        if earlier {
-            flow.armed = Some(at);
+        if let Some(at) = flow.tcp.arm(flow.last, now) {
             self.timers.push(Reverse((at, id)));
             self.sweep_timers();
         }
@@ -138,21 +182,24 @@ impl Table {
             return;
         }
         let mut timers = std::mem::take(&mut self.timers);
-        timers.retain(|Reverse((at, id))| self.get(*id).is_some_and(|flow| flow.armed == Some(*at)));
+        timers.retain(|Reverse((at, id))| self.get(*id).is_some_and(|flow| flow.tcp.is_armed_for(*at)));
         self.timers = timers;
     }
 
     /// The next flow whose timer is due. The caller looks whether its deadline is really over, and arms it anew.
     pub(crate) fn due(&mut self, now: Instant) -> Option<FlowId> {
         while let Some(Reverse((at, id))) = self.timers.peek().copied() {
-            if at > now {
+            // Entries of what ended or rests go as soon as they are the next: nobody wakes up for them.
+            let live = self.get(id).is_some_and(|flow| flow.tcp.is_armed_for(at));
+            if live && at > now {
                 return None;
             }
             self.timers.pop();
-            if let Some(flow) = self.get(id)
-                && flow.armed == Some(at)
-            {
-                flow.armed = None;
+            if self.timers.is_empty() {
+                self.timers.shrink_to(64);
+            }
+            if live && let Some(flow) = self.get(id) {
+                flow.tcp.disarm();
                 return Some(id);
             }
         }

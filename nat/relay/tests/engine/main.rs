@@ -5,9 +5,13 @@
 //! that the engine sends is held against etherparse before a test sees it.
 
 mod ending;
+mod idle;
+mod limits;
 mod model;
 mod opening;
+mod published;
 mod receiving;
 mod script;
 mod sending;
 mod world;
+mod x7;

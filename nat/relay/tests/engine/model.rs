@@ -10,11 +10,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tapswitch_relay::Readiness;
 
-use crate::world::{ACK, FIN, RST, SYN, Seg, WINDOW, World, tcp};
+use crate::published::{client, publish};
+use crate::world::{ACK, FIN, HOLD, RST, SYN, Seg, World, tcp};
 
 /// What one run is made of.
 #[derive(Clone, Debug)]
 struct Plan {
+    /// Whether the connection begins outside, at a published port.
+    published: bool,
     up: usize,
     down: usize,
     up_ends: bool,
@@ -60,6 +63,8 @@ struct Peer {
     /// Next number wanted of the engine.
     want: u32,
     received: Vec<u8>,
+    /// Whether the engine's SYN has come: at once, unless the connection begins outside.
+    synced: bool,
     saw_end: bool,
     saw_reset: bool,
     aborted: bool,
@@ -78,6 +83,21 @@ struct Out {
 impl Peer {
     /// Takes a segment of the engine.
     fn take(&mut self, seg: &Seg, scale: u32, down: &[u8], answers: &mut Vec<Out>) {
+        if seg.flags == SYN {
+            if self.aborted {
+                answers.push(Out { flags: RST | ACK, seq: 0, ack: 1, payload: Vec::new() });
+            } else if !self.synced {
+                self.synced = true;
+                self.want = 1;
+            }
+            if !self.aborted && self.una == 0 {
+                answers.push(Out { flags: SYN | ACK, seq: 0, ack: 1, payload: Vec::new() });
+            }
+            return;
+        }
+        if !self.synced {
+            return;
+        }
         if seg.flags & RST != 0 {
             // As RFC 5961: only an exact one counts, another in the window is asked about.
             if seg.seq == self.want {
@@ -121,7 +141,7 @@ impl Peer {
     fn send(&mut self, up: &[u8], ends: bool, dice: &mut Dice) -> Option<Out> {
         let end = 1 + up.len() as u32;
         let last = self.edge.min(end);
-        if self.una > end {
+        if self.una > end || self.una == 0 {
             return None;
         }
         // Beginning at what was not acknowledged, sometimes before or behind it.
@@ -169,10 +189,16 @@ fn run(plan: &Plan) {
     let mut world = World::new();
     world.isn = plan.isn;
     world.window = plan.window;
-    world.open(&plan.options);
-    let scale = if plan.options.contains(&3) { 32 } else { 1 };
-    let mut peer = Peer { una: 1, edge: 1 + 0xffff, want: 1, ..Peer::default() };
+    let mut peer = Peer { una: 1, edge: 1 + 0xffff, want: 1, synced: true, ..Peer::default() };
     let (mut to_engine, mut to_peer) = (VecDeque::<Out>::new(), VecDeque::<Seg>::new());
+    if plan.published {
+        publish(&mut world);
+        to_peer.extend(client(&mut world, "203.0.113.9:50000"));
+        peer = Peer { una: 0, want: 0, synced: false, ..peer };
+    } else {
+        world.open(&plan.options);
+    }
+    let scale = if plan.options.contains(&3) { 32 } else { 1 };
     let mut sent_down = 0;
     let mut outside_aborted = false;
     for round in 0..ROUNDS {
@@ -181,6 +207,10 @@ fn run(plan: &Plan) {
         world.window = if rough && dice.roll(10) == 0 { 0 } else { plan.window };
         // The outside: sends a piece, ends, or aborts; takes what it likes.
         let alive = world.host().closed.is_none();
+        if alive {
+            // What the socket says of its room may be right, or too little, or too much.
+            world.host().claims = [None, Some(dice.roll(300_000) as usize), Some(0)][dice.roll(3) as usize];
+        }
         if alive && plan.outside_aborts == Some(round) {
             outside_aborted = true;
             world.host().broken = true;
@@ -221,7 +251,12 @@ fn run(plan: &Plan) {
                     cable(&mut to_engine, out, plan, rough, &mut dice);
                 }
             }
-            if peer.owes_ack {
+            if peer.synced && peer.una == 0 && dice.roll(4) == 0 {
+                // It does not know whether its answer arrived.
+                let out = Out { flags: SYN | ACK, seq: 0, ack: 1, payload: Vec::new() };
+                cable(&mut to_engine, out, plan, rough, &mut dice);
+            }
+            if peer.owes_ack && peer.una > 0 {
                 peer.owes_ack = false;
                 let seq = peer.una.max(1);
                 cable(
@@ -241,7 +276,8 @@ fn run(plan: &Plan) {
         let some = if rough { dice.roll(6) as usize } else { usize::MAX };
         for _ in 0..some.min(to_engine.len()) {
             let Some(out) = to_engine.pop_front() else { break };
-            from_engine.extend(world.rx(out.flags, out.seq, out.ack, &out.payload));
+            let options: &[u8] = if out.flags & SYN != 0 { &plan.options } else { &[] };
+            from_engine.extend(world.rx_with(out.flags, out.seq, out.ack, &out.payload, options));
         }
         for seg in tcp(from_engine) {
             cable(&mut to_peer, seg, plan, rough, &mut dice);
@@ -282,7 +318,8 @@ fn check(world: &mut World, peer: &Peer, plan: &Plan, up: &[u8], outside_aborted
         assert!(plan.down_ends && peer.received.len() == plan.down, "the end comes behind the last byte");
     }
     let held = (peer.una as usize).saturating_sub(1 + host.written.len());
-    assert!(held <= WINDOW as usize + 1, "{held} bytes are held");
+    // What comes behind a reset of the outside is taken, and goes nowhere.
+    assert!(outside_aborted || held <= HOLD as usize + 1, "{held} bytes are held");
     if plan.container_aborts.is_none() && !outside_aborted {
         assert!(!peer.saw_reset && host.closed != Some(true), "nobody broke it");
     }
@@ -303,7 +340,7 @@ fn finish(world: &mut World, peer: &Peer, plan: &Plan, up: &[u8], down: &[u8], o
     if !aborted && half_open {
         // Half open: everything arrived, and it waits.
         assert_eq!(world.relay.len(), 1);
-        world.pass(Duration::from_secs(7_500));
+        world.pass(Duration::from_secs(8_100));
     }
     assert!(world.relay.is_empty(), "it comes to its end");
     let closed = world.host().closed;
@@ -325,19 +362,20 @@ fn plans() -> impl Strategy<Value = Plan> {
         Just(vec![2, 4, 5, 180, 3, 3, 2]),
         Just(vec![2, 4, 1, 0, 3, 3, 0]),
     ];
-    let amounts = (0usize..60_000, 0usize..60_000, any::<bool>(), any::<bool>());
+    let amounts = (0usize..150_000, 0usize..60_000, any::<bool>(), any::<bool>(), any::<bool>());
     let aborts = (prop::option::weighted(0.3, 0..ABORTS), prop::option::weighted(0.3, 0..ABORTS));
     let cable = (0u32..40, 0u32..20, 0u32..40, prop_oneof![200u16..2_000, 200u16..]);
     let isn = prop_oneof![Just(u32::MAX - 3_000), any::<u32>()];
     (amounts, aborts, cable, options, isn, any::<u64>()).prop_map(
         |(
-            (up, down, up_ends, down_ends),
+            (up, down, up_ends, down_ends, published),
             (container_aborts, outside_aborts),
             (loss, duplicate, reorder, window),
             options,
             isn,
             seed,
         )| Plan {
+            published,
             up,
             down,
             up_ends,

@@ -16,7 +16,8 @@ pub const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const MTU: u16 = 1500;
-/// The engine's receive window, and the unit of its scale.
+/// What the engine holds for a host that does not read, the largest window that it offers, and the unit of its scale.
+pub const HOLD: u32 = 1 << 16;
 pub const WINDOW: u32 = 1 << 20;
 pub const UNIT: u32 = 32;
 
@@ -36,6 +37,8 @@ pub struct Seg {
     pub window: u16,
     pub options: Vec<u8>,
     pub payload: Vec<u8>,
+    /// The other end, as the container sees it.
+    pub dst_of_container: SocketAddr,
     /// Payload of each segment, if the frame is a super-frame.
     pub gso: Option<u16>,
     pub at: Instant,
@@ -62,6 +65,13 @@ pub enum Sent {
     Icmp(u8, u8, Vec<u8>),
 }
 
+/// What the engine sent in one turn: the number of the first byte, the last acknowledgement, and how many bytes.
+pub struct Bulk {
+    pub seq: u32,
+    pub ack: u32,
+    pub payload: u64,
+}
+
 pub struct World {
     pub relay: Relay<Script>,
     pub now: Instant,
@@ -70,29 +80,56 @@ pub struct World {
     pub iss: u32,
     /// The container's port.
     pub src_port: u16,
+    /// The other end, as the container sees it.
+    pub remote: SocketAddr,
     /// The window that the container offers, as it stands in the header.
     pub window: u16,
     /// Options of every segment but the SYN.
     pub options: Vec<u8>,
+    /// The container.
+    pub port: PortId,
+    /// Frames are not written down: there will be many.
+    pub quiet: bool,
     /// What the container's frames say of their checksum, which is always a partial one.
     pub checksum: Option<ChecksumState>,
+    /// Every frame of the engine so far.
+    pub frames: Vec<Vec<u8>>,
     /// Every frame so far, one line each.
     lines: Vec<String>,
 }
 
 impl World {
     pub fn new() -> World {
-        let policy = Policy { gateway: GATEWAY.into(), resolver: None, allow: Vec::new(), deny: Vec::new() };
-        let config = Config { mac: Mac::from_ipv4(GATEWAY), mtu: MTU, policy, limits: Limits::default() };
+        World::with(Limits::default(), &[])
+    }
+
+    /// Of containers that may have so many flows.
+    pub fn with_flows(flows: usize) -> World {
+        World::with(Limits { flows, flows_per_container: flows }, &[])
+    }
+
+    /// With networks that nobody reaches through the host.
+    pub fn with_deny(deny: &[&str]) -> World {
+        World::with(Limits::default(), deny)
+    }
+
+    fn with(limits: Limits, deny: &[&str]) -> World {
+        let deny = deny.iter().map(|net| net.parse().expect("a network")).collect();
+        let policy = Policy { gateway: GATEWAY.into(), resolver: None, allow: Vec::new(), deny };
+        let config = Config { mac: Mac::from_ipv4(GATEWAY), mtu: MTU, policy, limits };
         World {
             relay: Relay::new(config, Script::default()),
             now: Instant::from_secs(100),
             isn: 1_000_000,
             iss: 0,
             src_port: 40_000,
+            remote: SocketAddr::new(OUTSIDE.into(), 80),
             window: 60_000,
             options: Vec::new(),
+            port: PortId(1),
+            quiet: false,
             checksum: None,
+            frames: Vec::new(),
             lines: Vec::new(),
         }
     }
@@ -127,6 +164,39 @@ impl World {
         self.iss = self.iss.wrapping_add(seg.seq);
         seg.seq = 0;
         seg
+    }
+
+    /// The container sends a full segment and the host has some for it: the numbers of the engine's last frame, and how
+    /// many bytes its frames carried. Nothing is stored or checked twice.
+    pub fn bulk(&mut self, seq: u32, ack: u32, payload: &[u8]) -> Bulk {
+        let link = Link { src: Mac::from_ipv4(CONTAINER), dst: Mac::from_ipv4(GATEWAY) };
+        let ip = Ip { src: CONTAINER.into(), dst: self.remote.ip(), ttl: 63, tos: 0, id: 0 };
+        let (src_port, dst_port, window) = (self.src_port, self.remote.port(), self.window);
+        let (seq, ack) = (self.isn.wrapping_add(seq), self.iss.wrapping_add(ack));
+        let tcp = build::Tcp { src_port, dst_port, seq, ack, flags: ACK, window, options: &[] };
+        let mut bytes = Vec::with_capacity(100 + payload.len());
+        let mut meta = build::tcp(&mut bytes, link, ip, tcp, payload.len());
+        bytes.extend_from_slice(payload);
+        meta.gso = Some(Gso { kind: GsoKind::Tcp4, size: 1_000, ecn: false });
+        let frame = FrameRef::parse(meta, &bytes[..]).expect("a sound frame");
+        let id = self.id();
+        let mut last = Bulk { seq: 0, ack: 0, payload: 0 };
+        let mut first = None;
+        let mut emit = |_: &Meta, frame: &[u8]| {
+            let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().expect("four bytes"));
+            first.get_or_insert(word(38));
+            last.ack = word(42);
+            last.payload += frame.len() as u64 - 54;
+        };
+        let handled = self.relay.handle(self.port, &frame, self.now, &mut Unheard, &mut emit);
+        handled.expect("a segment of the connection");
+        let readable = Readiness { readable: true, ..Readiness::default() };
+        self.relay.host_event(id, readable, self.now, &mut emit);
+        while self.relay.is_busy() {
+            self.relay.poll(self.now, &mut emit);
+        }
+        let seq = first.expect("an acknowledgement at least").wrapping_sub(self.iss);
+        Bulk { seq, ack: last.ack.wrapping_sub(self.isn), payload: last.payload }
     }
 
     /// The latest socket of the host.
@@ -173,13 +243,13 @@ impl World {
         out: &mut Vec<Sent>,
     ) -> Result<(), DropReason> {
         let link = Link { src: Mac::from_ipv4(CONTAINER), dst: Mac::from_ipv4(GATEWAY) };
-        let ip = Ip { src: CONTAINER.into(), dst: OUTSIDE.into(), ttl: 63, tos: 0, id: 0 };
+        let ip = Ip { src: CONTAINER.into(), dst: self.remote.ip(), ttl: 63, tos: 0, id: 0 };
         let ack = if flags & ACK == 0 { 0 } else { self.iss.wrapping_add(ack) };
         let mut options = options.to_vec();
         options.resize(options.len().next_multiple_of(4), 1);
         let tcp = build::Tcp {
             src_port: self.src_port,
-            dst_port: 80,
+            dst_port: self.remote.port(),
             seq: self.isn.wrapping_add(seq),
             ack,
             flags,
@@ -193,11 +263,13 @@ impl World {
             meta.gso = Some(Gso { kind: GsoKind::Tcp4, size: 1_000, ecn: false });
         }
         meta.checksum = self.checksum.unwrap_or(meta.checksum);
-        self.lines.push(format!("{:?} > {}", self.now, render(&meta, &bytes)));
+        if !self.quiet {
+            self.lines.push(format!("{:?} > {}", self.now, render(&meta, &bytes)));
+        }
         let frame = FrameRef::parse(meta, &bytes[..]).expect("a sound frame");
         let mut frames = Vec::new();
         let mut emit = |meta: &Meta, frame: &[u8]| frames.push((*meta, frame.to_vec()));
-        let result = self.relay.handle(PortId(1), &frame, self.now, &mut Unheard, &mut emit);
+        let result = self.relay.handle(self.port, &frame, self.now, &mut Unheard, &mut emit);
         out.extend(frames.iter().map(|(meta, frame)| self.read(meta, frame)));
         result.map_err(|refusal| refusal.reason)
     }
@@ -222,7 +294,7 @@ impl World {
     /// The outside ends its side.
     pub fn end(&mut self) -> Vec<Sent> {
         self.host().ended = true;
-        self.event(Readiness { readable: true, ..Readiness::default() })
+        self.event(Readiness { readable: true, ended: true, ..Readiness::default() })
     }
 
     /// The host can write so much more.
@@ -268,10 +340,13 @@ impl World {
     fn read(&mut self, meta: &Meta, frame: &[u8]) -> Sent {
         self.lines.push(format!("{:?} < {}", self.now, render(meta, frame)));
         check_frame(meta, frame);
+        self.frames.push(frame.to_vec());
         let packet = SlicedPacket::from_ethernet(frame).expect("a sound frame");
         match packet.transport {
             Some(TransportSlice::Tcp(tcp)) => {
-                assert_eq!((tcp.source_port(), tcp.destination_port()), (80, self.src_port));
+                assert_eq!(tcp.destination_port(), self.src_port);
+                let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4") };
+                let remote = SocketAddr::new(ip.header().source_addr().into(), tcp.source_port());
                 let header = tcp.slice();
                 Sent::Tcp(Seg {
                     flags: header[13],
@@ -280,6 +355,7 @@ impl World {
                     window: tcp.window_size(),
                     options: tcp.options().to_vec(),
                     payload: tcp.payload().to_vec(),
+                    dst_of_container: remote,
                     gso: meta.gso.map(|gso| gso.size),
                     at: self.now,
                 })

@@ -1,11 +1,9 @@
 //! What a segment of the container does to a connection (RFC 9293 3.10.7, RFC 5961).
 
-use std::io;
-use std::time::Duration;
-
 use tapswitch_wire::{DropReason, Instant};
 
-use super::{CHALLENGE_EVERY, Options, RTO_MAX, RTO_MIN, State, Tcp, before, flag};
+use super::opening::Mss;
+use super::{CHALLENGE_EVERY, End, Options, State, Tcp, before, flag};
 use crate::flow::FlowId;
 use crate::host::StreamHost;
 
@@ -39,9 +37,17 @@ pub(crate) enum Next {
 
 impl Tcp {
     /// Takes one segment.
-    pub(crate) fn input(&mut self, id: FlowId, seg: &Incoming<'_>, host: &mut impl StreamHost, now: Instant) -> Next {
+    pub(crate) fn input(
+        &mut self,
+        id: FlowId,
+        seg: &Incoming<'_>,
+        mss: Mss,
+        host: &mut impl StreamHost,
+        now: Instant,
+    ) -> Next {
         match self.state {
             State::Connecting => return self.input_connecting(seg),
+            State::SynSent => return self.input_syn_sent(seg, mss, now),
             State::Lingering if self.begins_anew(seg) => return Next::Renew,
             _ => {}
         }
@@ -70,27 +76,15 @@ impl Tcp {
         next
     }
 
-    /// While the host connects, a container can only repeat its SYN or give up.
-    fn input_connecting(&mut self, seg: &Incoming<'_>) -> Next {
-        if seg.flags & flag::RST != 0 {
-            // Nothing was sent yet that it could acknowledge, so the sequence number alone must be right.
-            return if seg.seq == self.rcv_nxt || seg.seq == self.rcv_nxt.wrapping_sub(1) {
-                Next::Gone
-            } else {
-                Next::Drop(DropReason::TcpOutOfWindow)
-            };
-        }
-        if seg.flags & flag::SYN != 0 {
-            if seg.seq == self.rcv_nxt.wrapping_sub(1) { Next::Go } else { Next::Renew }
-        } else {
-            Next::Drop(DropReason::TcpOutOfWindow)
-        }
+    /// Bytes of the container that were taken, counted from anywhere; it wraps.
+    pub(crate) fn taken(&self) -> u32 {
+        self.rcv_nxt.wrapping_sub(u32::from(self.peer_fin))
     }
 
     /// Whether this is the SYN of a new connection, and not a late one of the connection that ended (RFC 6191 2).
     fn begins_anew(&self, seg: &Incoming<'_>) -> bool {
-        let newer = match (self.ts_recent, seg.options.timestamp) {
-            (Some(recent), Some((value, _))) if value != recent => before(recent, value),
+        let newer = match seg.options.timestamp {
+            Some((value, _)) if self.timestamps && value != self.ts_recent => before(self.ts_recent, value),
             _ => !before(seg.seq, self.rcv_nxt),
         };
         newer && seg.flags & (flag::SYN | flag::RST | flag::ACK) == flag::SYN
@@ -102,12 +96,13 @@ impl Tcp {
             return Next::Gone;
         }
         let ahead = seg.seq.wrapping_sub(self.rcv_nxt);
-        if ahead < self.window() { self.challenge(now) } else { Next::Drop(DropReason::TcpOutOfWindow) }
+        if ahead < self.offered() { self.challenge(now) } else { Next::Drop(DropReason::TcpOutOfWindow) }
     }
 
     fn challenge(&mut self, now: Instant) -> Next {
-        if self.last_challenge.is_none_or(|last| now - last >= CHALLENGE_EVERY) {
-            self.last_challenge = Some(now);
+        let part = (now.as_millis() / CHALLENGE_EVERY % 0xffff) as u16 + 1;
+        if self.challenged != part {
+            self.challenged = part;
             self.ack_due = true;
         }
         Next::Drop(DropReason::TcpOutOfWindow)
@@ -115,24 +110,23 @@ impl Tcp {
 
     /// RFC 9293 3.10.7.4 first check, and PAWS (RFC 7323 5.3).
     fn acceptable(&mut self, seg: &Incoming<'_>) -> bool {
-        if let (Some(recent), Some((value, _))) = (self.ts_recent, seg.options.timestamp)
-            && before(value, recent)
-        {
+        let timestamp = seg.options.timestamp.filter(|_| self.timestamps).map(|(value, _)| value);
+        if timestamp.is_some_and(|value| before(value, self.ts_recent)) {
             return false;
         }
         let acceptable = self.in_window(seg);
-        if let (Some(_), Some((value, _))) = (self.ts_recent, seg.options.timestamp)
+        if let Some(value) = timestamp
             && acceptable
             && !before(self.rcv_nxt, seg.seq)
         {
-            self.ts_recent = Some(value);
+            self.ts_recent = value;
         }
         acceptable
     }
 
     fn in_window(&self, seg: &Incoming<'_>) -> bool {
         let len = seg.payload.len() as u32 + u32::from(seg.flags & flag::FIN != 0);
-        let window = self.window();
+        let window = self.offered();
         let starts_inside = seg.seq.wrapping_sub(self.rcv_nxt) < window.max(1);
         if len == 0 {
             return starts_inside;
@@ -147,12 +141,12 @@ impl Tcp {
         let ack = seg.ack;
         let opening = self.state == State::SynReceived;
         if opening {
-            if ack != self.snd_max {
+            if ack != self.snd_max() {
                 return Next::Refuse;
             }
             self.state = State::Open;
         }
-        if before(self.snd_max, ack) {
+        if before(self.snd_max(), ack) {
             self.ack_due = true;
             return Next::Drop(DropReason::TcpOutOfWindow);
         }
@@ -163,14 +157,14 @@ impl Tcp {
             && seg.payload.is_empty()
             && seg.flags & flag::FIN == 0
             && window == self.snd_wnd
-            && before(self.snd_una, self.snd_max)
+            && before(self.snd_una, self.snd_max())
         {
             self.duplicate_ack();
         }
         if !before(ack, self.snd_una) {
             if self.snd_wnd == 0 && window > 0 {
                 // The window opened: the probe timer's back-off ends.
-                self.retries = 0;
+                self.active().retries = 0;
                 self.restart_timer(now);
             }
             self.snd_wnd = window;
@@ -183,7 +177,8 @@ impl Tcp {
         let mut bytes = ack.wrapping_sub(self.snd_una);
         // Our SYN and our FIN take a number each, but stand for no byte of the socket.
         bytes -= u32::from(opening);
-        if self.fin_at.is_some_and(|at| before(at, ack)) && !self.fin_acked() {
+        if self.fin_at().is_some_and(|at| before(at, ack)) {
+            self.end = End::Acknowledged;
             bytes -= 1;
         }
         if bytes > 0 && host.consume(id, bytes as usize).is_err() {
@@ -191,51 +186,49 @@ impl Tcp {
             self.readable = true;
         }
         self.readable |= host.must_ask_again();
-        if let Some((behind, sent)) = self.timed
+        if let Some((behind, sent)) = self.active().timed
             && !before(ack, behind)
         {
-            self.timed = None;
+            self.active().timed = None;
             self.measure(now - sent);
         }
         self.snd_una = ack;
-        if before(self.snd_nxt, ack) {
-            self.snd_nxt = ack;
+        let active = self.active();
+        if before(active.snd_nxt, ack) {
+            active.snd_nxt = ack;
         }
+        active.dup_acks = 0;
+        active.retries = 0;
         self.cwnd = self.cwnd.saturating_add(bytes);
-        self.dup_acks = 0;
-        self.retries = 0;
         self.restart_timer(now);
     }
 
     /// The retransmission timer runs as long as something is not acknowledged (RFC 6298 5.2, 5.3).
     fn restart_timer(&mut self, now: Instant) {
-        self.timer = if self.snd_una == self.snd_max { None } else { Some(now + self.timeout()) };
-    }
-
-    /// RFC 6298 2.
-    fn measure(&mut self, rtt: Duration) {
-        let (srtt, var) = match self.srtt {
-            None => (rtt, rtt / 2),
-            Some((srtt, var)) => (srtt * 7 / 8 + rtt / 8, var * 3 / 4 + srtt.abs_diff(rtt) / 4),
-        };
-        self.srtt = Some((srtt, var));
-        self.rto = (srtt + var * 4).clamp(RTO_MIN, RTO_MAX);
+        let timer = now + self.timeout();
+        let una = self.snd_una;
+        let active = self.active();
+        active.timer = if una == active.snd_max { None } else { Some(timer) };
     }
 
     /// The third one in a row means loss: go back and send again what is missing.
     fn duplicate_ack(&mut self) {
-        self.dup_acks = self.dup_acks.saturating_add(1);
-        if self.dup_acks == 3 && !before(self.snd_una, self.recover) {
-            self.recover = self.snd_max;
-            self.cwnd = (self.snd_max.wrapping_sub(self.snd_una) / 2).max(2 * self.mss);
+        let (una, mss) = (self.snd_una, self.mss());
+        let active = self.active();
+        active.dup_acks = active.dup_acks.saturating_add(1);
+        if active.dup_acks == 3 && !before(una, active.recover) {
+            active.recover = active.snd_max;
+            self.cwnd = (active.snd_max.wrapping_sub(una) / 2).max(2 * mss);
             self.go_back();
         }
     }
 
     /// The next thing sent is the first that was not acknowledged.
     pub(super) fn go_back(&mut self) {
-        self.snd_nxt = self.snd_una;
-        self.timed = None;
+        let una = self.snd_una;
+        let active = self.active();
+        active.snd_nxt = una;
+        active.timed = None;
         self.readable = true;
     }
 
@@ -254,11 +247,10 @@ impl Tcp {
         }
         let known = self.rcv_nxt.wrapping_sub(seg.seq) as usize;
         let new = seg.payload.get(known..).unwrap_or_default();
-        let room = self.window() as usize;
-        let taken = &new[..new.len().min(room)];
-        self.deliver(id, taken, host, now);
-        self.rcv_nxt = self.rcv_nxt.wrapping_add(taken.len() as u32);
-        if fin && taken.len() == new.len() && known <= seg.payload.len() {
+        let offered = &new[..new.len().min(self.offered() as usize)];
+        let taken = self.deliver(id, offered, host, now);
+        self.rcv_nxt = self.rcv_nxt.wrapping_add(taken as u32);
+        if fin && taken == new.len() && known <= seg.payload.len() {
             self.rcv_nxt = self.rcv_nxt.wrapping_add(1);
             self.peer_fin = true;
             self.pass_fin(id, host, now);
@@ -266,57 +258,11 @@ impl Tcp {
         Next::Go
     }
 
-    /// Hands data to the socket, and holds what it cannot take. A broken one takes it all to nowhere.
-    fn deliver(&mut self, id: FlowId, mut bytes: &[u8], host: &mut impl StreamHost, now: Instant) {
-        while self.held.is_empty() && self.writable && self.host_reset.is_none() && !bytes.is_empty() {
-            match host.write(id, bytes) {
-                Ok(taken) => bytes = bytes.get(taken..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(_) => self.host_broke(now),
-            }
-        }
-        if self.host_reset.is_none() {
-            self.held.extend(bytes);
-        }
-    }
-
-    /// The socket has room again.
-    pub(crate) fn host_writable(&mut self, id: FlowId, host: &mut impl StreamHost, now: Instant) {
-        self.writable = true;
-        while self.writable && !self.held.is_empty() {
-            match host.write(id, self.held.as_slices().0) {
-                Ok(taken) => drop(self.held.drain(..taken.min(self.held.len()))),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(_) => self.host_broke(now),
-            }
-        }
-        if self.held.is_empty() {
-            // Memory is kept only while it is needed.
-            self.held = Default::default();
-        }
-        // The container waits for a window update only if it was told of a small one (RFC 9293 3.8.6.2.2).
-        if self.offered() < self.reach() / 2 && self.window() >= self.reach() / 2 {
-            self.ack_due = true;
-        }
-        self.pass_fin(id, host, now);
-        self.settle();
-    }
-
-    /// Passes the container's FIN on once every earlier byte is written.
-    fn pass_fin(&mut self, id: FlowId, host: &mut impl StreamHost, now: Instant) {
-        if self.peer_fin && !self.finished && self.held.is_empty() {
-            self.finished = true;
-            if host.finish(id).is_err() {
-                self.host_broke(now);
-            }
-        }
-    }
-
     /// Both ways ended and acknowledged: the connection is over.
-    fn settle(&mut self) {
-        if self.state == State::Open && self.finished && self.fin_acked() {
+    pub(super) fn settle(&mut self) {
+        if self.state == State::Open && self.finished && self.end == End::Acknowledged {
             self.state = State::Lingering;
-            self.timer = None;
+            self.active().timer = None;
         }
     }
 }
