@@ -4,11 +4,12 @@
 //! child that enters a container's namespaces relies on.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{self, Future};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,9 +25,10 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::api::{
-    ATTACH_PROTOCOL, ArpView, AttachOffer, AttachRequest, AttachResult, AttachTap, DropView, ErrorBody, FdbView,
-    FlowFilter, FlowView, Flushed, JourneyView, LeaseView, NetworkView, PortView, PublishRequest, Published, Spec,
-    StatsView, TraceLine, TraceRequest, UPLINK_PROTOCOL, UplinkDevice, UplinkOffer, UplinkResult, Version,
+    ATTACH_PROTOCOL, ArpView, AttachOffer, AttachRequest, AttachResult, AttachTap, DropView, ErrorBody, EventLine,
+    ExplainRequest, ExplainView, FdbView, FlowFilter, FlowView, Flushed, JourneyView, LeaseView, NetworkView, PortView,
+    PublishRequest, Published, Spec, StatsView, TraceLine, TraceRequest, UPLINK_PROTOCOL, UplinkDevice, UplinkOffer,
+    UplinkResult, Version,
 };
 use crate::error::Error;
 
@@ -166,35 +168,43 @@ impl Client {
         Ok(Listening { client: self, response, path })
     }
 
+    /// What would happen to a packet; nothing is sent.
+    pub fn explain(&mut self, wanted: &ExplainRequest) -> Result<ExplainView, Error> {
+        let path = "/v1/explain";
+        let response = self.send(request(Method::POST, path, to_json(wanted)?.into())?)?;
+        self.read(response, path)
+    }
+
     /// Watches frames as they pass, until `tell` says no, which gets each line also as it came.
     ///
     /// The connection is used up by this.
     pub fn trace(
-        mut self,
+        self,
         wanted: &TraceRequest,
-        mut tell: impl FnMut(TraceLine, &str) -> Result<bool, Error>,
+        tell: impl FnMut(TraceLine, &str) -> Result<bool, Error>,
     ) -> Result<(), Error> {
+        self.watch(wanted)?.until(future::pending(), tell)
+    }
+
+    /// Begins to watch frames. When this returns, the switch watches.
+    ///
+    /// The connection is used up by this.
+    pub fn watch(mut self, wanted: &TraceRequest) -> Result<Watching, Error> {
         let response = self.send(request(Method::GET, &trace_path(wanted), Bytes::new())?)?;
-        let mut body = response.into_body();
-        let mut text = Vec::new();
-        // A quiet network is no fault of the daemon's: this waits as long as it takes.
-        while let Some(frame) = self.runtime.block_on(body.frame()) {
-            text.extend_from_slice(&frame.map_err(lost)?.into_data().unwrap_or_default());
-            let mut lines = text.split_inclusive(|byte| *byte == b'\n').peekable();
-            let mut read = 0;
-            while let Some(line) = lines.next_if(|line| line.ends_with(b"\n")) {
-                read += line.len();
-                let raw = String::from_utf8_lossy(line);
-                let line = serde_json::from_str(&raw).map_err(|error| {
-                    Error::failed(format!("cannot read what the daemon tells: {error}; is it of another version?"))
-                })?;
-                if !tell(line, raw.trim_end())? {
-                    return Ok(());
-                }
-            }
-            text.drain(..read);
-        }
-        Err(lost("it has ended"))
+        Ok(Watching { client: self, response })
+    }
+
+    /// Listens to what happens, on one network or all, until `tell` says no, which gets each line also as it came.
+    ///
+    /// The connection is used up by this.
+    pub fn events(
+        mut self,
+        network: Option<&str>,
+        tell: impl FnMut(EventLine, &str) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let narrow = network.map(|name| format!("?network={}", encode(name))).unwrap_or_default();
+        let response = self.send(request(Method::GET, &format!("/v1/events{narrow}"), Bytes::new())?)?;
+        Watching { client: self, response }.until(future::pending(), tell)
     }
 
     /// Removes a container's port.
@@ -333,6 +343,49 @@ impl Listening {
     pub fn wait(self) -> Result<JourneyView, Error> {
         let Listening { client, response, path } = self;
         client.read(response, &path)
+    }
+}
+
+/// Frames, or events, that are watched.
+#[derive(Debug)]
+pub struct Watching {
+    client: Client,
+    response: Response<Incoming>,
+}
+
+impl Watching {
+    /// Tells of frames as they pass, until `tell` says no, which gets each line also as it came, or `stop` ends.
+    pub fn until<T: DeserializeOwned>(
+        self,
+        stop: impl Future<Output = Result<(), Error>>,
+        mut tell: impl FnMut(T, &str) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut body = self.response.into_body();
+        let mut text = Vec::new();
+        self.client.runtime.block_on(async {
+            let mut stop = pin!(stop);
+            // A quiet network is no fault of the daemon's: this waits as long as it takes.
+            loop {
+                let frame = tokio::select! {
+                    stopped = &mut stop => return stopped,
+                    frame = body.frame() => frame.ok_or_else(|| lost("it has ended"))?,
+                };
+                text.extend_from_slice(&frame.map_err(lost)?.into_data().unwrap_or_default());
+                let mut lines = text.split_inclusive(|byte| *byte == b'\n').peekable();
+                let mut read = 0;
+                while let Some(line) = lines.next_if(|line| line.ends_with(b"\n")) {
+                    read += line.len();
+                    let raw = String::from_utf8_lossy(line);
+                    let line = serde_json::from_str(&raw).map_err(|error| {
+                        Error::failed(format!("cannot read what the daemon tells: {error}; is it of another version?"))
+                    })?;
+                    if !tell(line, raw.trim_end())? {
+                        return Ok(());
+                    }
+                }
+                text.drain(..read);
+            }
+        })
     }
 }
 

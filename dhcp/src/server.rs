@@ -39,6 +39,12 @@ impl Server {
         Server { table, config, frame: Vec::new(), clock: Clock::new(now, wall), torn: false }
     }
 
+    /// One with the same settings that knows of nobody.
+    pub fn without_leases(&self) -> Server {
+        let table = Table::new(self.config.hosts(), self.config.server_ip);
+        Server { config: self.config.clone(), table, frame: Vec::new(), clock: self.clock, torn: false }
+    }
+
     /// Takes in the journal of an earlier run: all that was ever recorded, in order. Call it before anything else.
     ///
     /// Never fails: what cannot be read, or does not fit the subnet any more, becomes a warning. A torn last line may

@@ -23,6 +23,11 @@ impl Fast {
         Fast { conntrack, inside, outside: None }
     }
 
+    /// The same, with other sessions.
+    pub(crate) fn with(&self, conntrack: Arc<Conntrack>) -> Fast {
+        Fast { conntrack, ..self.clone() }
+    }
+
     /// The uplink's device came or went.
     pub(crate) fn set_outside(&mut self, mac: Option<Mac>) {
         self.outside = mac;

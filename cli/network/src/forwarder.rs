@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tapswitch_conntrack::Realm;
+use tapswitch_conntrack::{Conntrack, Realm};
 use tapswitch_switch::{self as switch, PortConfig, PortCounters, Switch};
 use tapswitch_wire::{
     DropCounters, DropReason, Frame, Instant, Journey, L3, L4, Mac, Meta, Parsed, PortId, Stage, Step, Verdict, render,
@@ -78,6 +78,18 @@ impl Forwarder {
         }
     }
 
+    /// One that knows what this one knows, and changes nothing of it. Established sessions are those of `conntrack`.
+    pub(crate) fn copy(&self, conntrack: Option<&Arc<Conntrack>>) -> Forwarder {
+        let fast = |fast: &Fast| Some(fast.with(Arc::clone(conntrack?)));
+        Forwarder {
+            switch: self.switch.copy(),
+            port_config: self.port_config,
+            targets: Vec::new(),
+            fast: self.fast.as_ref().and_then(fast),
+            trusted: self.trusted,
+        }
+    }
+
     /// Attaches the port by which the switch is joined to a LAN of others. What comes from there is trusted as the LAN's
     /// own, so its DHCP servers may answer, and it is isolated from nobody.
     pub fn join_lan(&mut self, port: PortId) {
@@ -132,7 +144,13 @@ impl Forwarder {
         ports: &mut impl Ports,
     ) -> Result<Hop, DropReason> {
         arrived(port, meta, bytes, journey);
-        let mut frame = self.parse(port, meta, bytes, journey)?;
+        let mut frame = match self.parse(port, meta, bytes, journey) {
+            Ok(frame) => frame,
+            Err(reason) => {
+                ports.lost(port, reason, &meta, bytes);
+                return Err(reason);
+            }
+        };
         self.forward(port, &mut frame, now, journey, ports)
     }
 
@@ -184,13 +202,17 @@ impl Forwarder {
         journey: &mut impl Journey,
         ports: &mut impl Ports,
     ) -> Result<Hop, DropReason> {
-        self.switch.decide(port, frame, now, journey, &mut self.targets)?;
+        if let Err(reason) = self.switch.decide(port, frame, now, journey, &mut self.targets) {
+            ports.lost(port, reason, frame.meta(), frame.bytes());
+            return Err(reason);
+        }
         match self.targets[..] {
             [PortId::GATEWAY] => match self.pass(Realm::Inside, frame, now, journey, ports) {
                 None => Ok(Hop::Gateway(Share::Alone)),
                 Some(Ok(verdict)) => Ok(Hop::Ended(verdict)),
                 Some(Err(reason)) => {
                     self.switch.dropped(port, reason);
+                    ports.lost(port, reason, frame.meta(), frame.bytes());
                     Err(reason)
                 }
             },

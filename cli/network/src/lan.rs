@@ -26,6 +26,12 @@ pub trait Ports {
         Err(DropReason::UplinkDown)
     }
 
+    /// This frame was dropped and counted on account of this port, [`PortId::GATEWAY`] for what came from the uplink too.
+    /// It may have been rewritten on its way. What is dropped without its frame at hand is only counted.
+    fn lost(&mut self, port: PortId, reason: DropReason, meta: &Meta, frame: &[u8]) {
+        let _ = (port, reason, meta, frame);
+    }
+
     /// Somebody wants to hear of this frame, which the gateway or the uplink sends into the network.
     fn hears(&mut self, meta: &Meta, frame: &[u8]) -> Option<Recorded> {
         let _ = (meta, frame);
@@ -53,6 +59,7 @@ pub(crate) fn deliver(
         }
         Err(reason) => {
             switch.dropped(to, reason);
+            ports.lost(to, reason, meta, frame);
             Err(reason)
         }
     }
@@ -78,7 +85,10 @@ impl<P: Ports> Lan<'_, P> {
         frame: &FrameOf<B>,
         journey: &mut impl Journey,
     ) -> Result<Verdict, DropReason> {
-        self.switch.decide(PortId::GATEWAY, frame, self.now, journey, self.targets)?;
+        if let Err(reason) = self.switch.decide(PortId::GATEWAY, frame, self.now, journey, self.targets) {
+            self.ports.lost(PortId::GATEWAY, reason, frame.meta(), frame.bytes());
+            return Err(reason);
+        }
         if let [to] = self.targets[..] {
             return deliver(self.switch, self.ports, to, frame.meta(), frame.bytes()).map(|()| Verdict::Forward(to));
         }
@@ -103,7 +113,10 @@ impl<P: Ports> Emit for Lan<'_, P> {
                     self.ports.told(meta, frame.bytes(), journey, verdict);
                 }
             },
-            Err(reason) => self.switch.dropped(PortId::GATEWAY, reason),
+            Err(reason) => {
+                self.switch.dropped(PortId::GATEWAY, reason);
+                self.ports.lost(PortId::GATEWAY, reason, meta, frame);
+            }
         }
     }
 }

@@ -28,14 +28,18 @@
 //! counts at the place; a flooded frame that does not concern the gateway is no drop.
 #![forbid(unsafe_code)]
 
+mod explain;
 mod fast;
 mod forwarder;
+mod imagined;
 mod lan;
 mod network;
 mod packet;
 mod uplink;
 
+pub use explain::Explained;
 pub use forwarder::{Forwarder, Hop, Share};
+pub use imagined::{Asked, Imagined};
 pub use lan::Ports;
 pub use network::{Config, Network, Uplink};
 pub use packet::{Addressing, PacketState, PacketUplink, PacketView, UplinkNews};

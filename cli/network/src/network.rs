@@ -70,11 +70,11 @@ impl Config {
 
 /// One network.
 pub struct Network<H> {
-    config: Config,
+    pub(crate) config: Config,
     pub(crate) forwarder: Forwarder,
     pub(crate) gateway: Gateway,
-    dhcp: dhcp::Server,
-    relay: Option<Relay<H>>,
+    pub(crate) dhcp: dhcp::Server,
+    pub(crate) relay: Option<Relay<H>>,
     pub(crate) packet: Option<Box<Packet>>,
     /// Packets for other networks.
     pub(crate) crossing: Vec<Crossing>,
@@ -204,7 +204,13 @@ impl<H: Host> Network<H> {
         ports: &mut impl Ports,
         record: &mut impl FnMut(&[u8]),
     ) -> Result<Verdict, DropReason> {
-        let mut frame = self.forwarder.parse(port, meta, bytes, journey)?;
+        let mut frame = match self.forwarder.parse(port, meta, bytes, journey) {
+            Ok(frame) => frame,
+            Err(reason) => {
+                ports.lost(port, reason, &meta, bytes);
+                return Err(reason);
+            }
+        };
         match self.forwarder.forward(port, &mut frame, now, journey, ports)? {
             Hop::Ended(verdict) => Ok(verdict),
             Hop::Gateway(share) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
@@ -229,6 +235,7 @@ impl<H: Host> Network<H> {
             Ok(mut frame) => self.at_gateway(port, &mut frame, share, now, journey, ports, record),
             Err(reason) => {
                 self.forwarder.dropped(port, reason);
+                ports.lost(port, reason, &meta, bytes);
                 Err(reason)
             }
         };
@@ -258,6 +265,7 @@ impl<H: Host> Network<H> {
             }
             (Share::Alone, Verdict::Drop(reason)) => {
                 self.forwarder.dropped(port, reason);
+                ports.lost(port, reason, frame.meta(), frame.bytes());
                 Err(reason)
             }
             (Share::Alone, verdict) => Ok(verdict),
@@ -266,6 +274,7 @@ impl<H: Host> Network<H> {
                     && !is_for_others(reason)
                 {
                     self.forwarder.dropped(PortId::GATEWAY, reason);
+                    ports.lost(PortId::GATEWAY, reason, frame.meta(), frame.bytes());
                 }
                 Ok(Verdict::Flood { ports: others + 1 })
             }
@@ -321,6 +330,7 @@ impl<H: Host> Network<H> {
                             // What cannot be said (too often, or about an error) is counted by its own reason.
                             if let Err(reason) = self.gateway.icmp_error(frame, icmp_error(code), now, &mut lan) {
                                 lan.switch.dropped(PortId::GATEWAY, reason);
+                                lan.ports.lost(PortId::GATEWAY, reason, frame.meta(), frame.bytes());
                             }
                         }
                         Verdict::Drop(reason)

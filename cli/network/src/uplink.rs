@@ -103,6 +103,7 @@ impl<H: Host> Network<H> {
         };
         let verdict = verdict.unwrap_or_else(|reason| {
             self.uplink_dropped(reason);
+            ports.lost(PortId::GATEWAY, reason, &meta, bytes);
             Verdict::Drop(reason)
         });
         concluded(verdict, journey);
@@ -133,6 +134,7 @@ impl<H: Host> Network<H> {
         });
         if let Err(reason) = sent {
             self.forwarder.dropped(PortId::GATEWAY, reason);
+            ports.lost(PortId::GATEWAY, reason, &crossing.meta, &crossing.frame);
         }
     }
 

@@ -12,8 +12,11 @@
 //! | `GET /v1/stats` | [`StatsView`] |
 //! | `GET /v1/ports/NAME/journey` (with `?proto=tcp`, `udp`, `icmp` or `arp`) | [`JourneyView`], see below |
 //! | `GET /v1/trace` (narrowed by the fields of [`TraceRequest`]) | a [`TraceLine`] for each frame, until the client hangs up |
+//! | `GET /v1/events` (with `?network=NAME`) | an [`EventLine`] for each event, until the client hangs up |
+//! | `GET /metrics` | figures in Prometheus' text format, see `docs/metrics.md` |
 //! | `POST /v1/ports/NAME/publish` with [`PublishRequest`] | list of [`Published`]: what is published by this |
 //! | `POST /v1/ports/NAME/unpublish` with [`PublishRequest`] | list of [`Published`]: what no longer is |
+//! | `POST /v1/explain` with [`ExplainRequest`] | [`ExplainView`]: what would happen to a packet; nothing is sent |
 //! | `POST /v1/attach` with [`AttachRequest`] | `101` and the hand-over below |
 //! | `DELETE /v1/ports/NAME` | `204` |
 //!
@@ -48,13 +51,17 @@ pub use tapswitch_link::uplink::About as UplinkDevice;
 pub use tapswitch_link::uplink::Mode as UplinkKind;
 use tapswitch_wire::Mac;
 
+mod events;
+mod explain;
 mod flows;
 mod trace;
 mod uplinks;
 
 pub use crate::publish::{Ports, Proto, Published, Spec};
+pub use events::{EventKind, EventLine, EventView};
+pub use explain::{Carried, Description, ExplainRequest, ExplainView, PacketRequest, SentView, TcpFlag};
 pub use flows::{FlowFilter, FlowView, Flushed, WayView};
-pub use trace::{ChangeView, StepView, TraceLine, TraceRequest, TraceView};
+pub use trace::{ChangeView, OffloadView, StepView, TraceLine, TraceRequest, TraceView};
 pub use uplinks::{NatView, UPLINK_PROTOCOL, UplinkOffer, UplinkResult, UplinkState, UplinkView};
 
 /// The protocol that `POST /v1/attach` upgrades to.
@@ -295,7 +302,7 @@ pub struct LeaseView {
 }
 
 /// Drops of one port for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DropView {
     /// The network.
     pub network: String,
@@ -305,8 +312,14 @@ pub struct DropView {
     pub reason: String,
     /// How often.
     pub count: u64,
+    /// How often in a second, over the last 10 to 20 seconds.
+    #[serde(default)]
+    pub rate: f64,
     /// What it means.
     pub text: String,
+    /// The last such frame in one line, as it stood when it was dropped; absent if it was not at hand where it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
 }
 
 /// What happened to one frame, stage by stage.

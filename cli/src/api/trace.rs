@@ -1,6 +1,7 @@
 //! Frames as they pass: what `GET /v1/trace` tells, one object a line.
 
 use serde::{Deserialize, Serialize};
+use tapswitch_wire::{ChecksumState, Meta};
 
 /// What happened to one frame that somebody watched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,35 @@ pub struct TraceView {
     /// The frame as it came, in hexadecimal, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<String>,
+    /// What the sender left to do in these bytes; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<OffloadView>,
+}
+
+/// What the sender of a frame left to do: the checksum's field holds the sum of the pseudo header only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffloadView {
+    /// Offset in the frame at which summing begins.
+    pub checksum_start: u16,
+    /// Offset of the checksum's field from there.
+    pub checksum_offset: u16,
+    /// Payload bytes of each packet that the frame is to be cut into, if it is a super-frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u16>,
+}
+
+impl OffloadView {
+    /// What is left to do in a frame, if anything is.
+    pub fn of(meta: &Meta) -> Option<OffloadView> {
+        match meta.checksum {
+            ChecksumState::Partial { start, offset } => Some(OffloadView {
+                checksum_start: start,
+                checksum_offset: offset,
+                segment: meta.gso.map(|gso| gso.size),
+            }),
+            ChecksumState::Complete | ChecksumState::Verified => None,
+        }
+    }
 }
 
 /// A line of `GET /v1/trace`.

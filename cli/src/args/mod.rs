@@ -11,6 +11,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tapswitch_wire::Mac;
 
+mod capture;
+mod explain;
+
+pub use capture::CaptureArgs;
+pub use explain::ExplainArgs;
+
 use crate::error::EXIT_STATUS;
 use tapswitch_link::pass::MAX_QUEUES;
 
@@ -218,6 +224,15 @@ pub enum Verb {
     /// Watch frames as they pass: what each stage found, decided and changed, and how it ended
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
+    /// Watch what happens: containers that come and go, addresses, published ports, limits that are reached
+    #[command(after_help = "Examples:\n  tapswitch events\n  tapswitch events --network lab --json")]
+    Events(EventsArgs),
+    /// Record frames as they pass into a pcapng file, each with its verdict and its journey as a comment
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(CaptureArgs),
+    /// What would happen to a packet, and why; nothing is sent
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(ExplainArgs),
     /// End flows at once: whoever uses them starts again, by the rules and forwards of now
     #[command(
         after_help = "Examples:\n  tapswitch flush flows --container web\n  tapswitch flush flows --address 192.0.2.9 --port 443\n  \
@@ -317,6 +332,14 @@ pub struct TraceArgs {
     /// The bytes of each frame too, in hexadecimal
     #[arg(long, short = 'x')]
     pub bytes: bool,
+}
+
+/// What `events` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct EventsArgs {
+    /// Only of this network [default: all]
+    #[arg(long, value_name = "NET")]
+    pub network: Option<String>,
 }
 
 /// What `help` explains.

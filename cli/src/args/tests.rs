@@ -49,7 +49,13 @@ fn every_verb_parses() {
         "tapswitch network uplink default --macvtap",
         "tapswitch up --uplink nat:eth0 --uplink-ip 192.0.2.2/24 --uplink-gateway 192.0.2.1 --uplink-mtu 1400",
         "tapswitch up --uplink tun:ts0 --uplink-ip 192.0.2.2/24 --no-nat --uplink-mac 02:00:00:00:00:01",
+        "tapswitch explain --from web --to db",
+        "tapswitch explain --from web --to 192.0.2.9 --proto udp --dport 53 --sport 9 --src 10.0.0.9 --size 900 --df --ttl 3",
+        "tapswitch explain --from web --to 192.0.2.9 --dport 443 --tcp-flags syn,ack --probe",
+        "tapswitch explain --from web --pcap a.pcapng --packet 3",
         "tapswitch show drops",
+        "tapswitch events",
+        "tapswitch events --network n --json",
         "tapswitch show stats",
         "tapswitch completions bash",
         "tapswitch man",
@@ -65,7 +71,7 @@ fn every_verb_parses() {
 fn wrong_lines_are_usage_errors() {
     for (line, kind) in [
         ("tapswitch fly", ErrorKind::InvalidSubcommand),
-        ("tapswitch help", ErrorKind::InvalidSubcommand),
+        ("tapswitch help", ErrorKind::MissingRequiredArgument),
         ("tapswitch attach", ErrorKind::MissingRequiredArgument),
         ("tapswitch attach 1 --dhcp --ip 10.0.0.2", ErrorKind::ArgumentConflict),
         ("tapswitch attach 1 --ip 10.0.0", ErrorKind::ValueValidation),
@@ -92,6 +98,12 @@ fn wrong_lines_are_usage_errors() {
         ("tapswitch network inspect", ErrorKind::MissingRequiredArgument),
         ("tapswitch completions cmd.exe", ErrorKind::InvalidValue),
         ("tapswitch detach", ErrorKind::MissingRequiredArgument),
+        ("tapswitch explain --to 192.0.2.9", ErrorKind::MissingRequiredArgument),
+        ("tapswitch explain --from web", ErrorKind::MissingRequiredArgument),
+        ("tapswitch explain --from web --pcap a.pcapng", ErrorKind::MissingRequiredArgument),
+        ("tapswitch explain --from web --pcap a.pcapng --packet 1 --to db", ErrorKind::ArgumentConflict),
+        ("tapswitch explain --from web --to db --dport 0", ErrorKind::ValueValidation),
+        ("tapswitch explain --from web --to db --tcp-flags syn,what", ErrorKind::InvalidValue),
     ] {
         match parse(line) {
             Ok(cli) => panic!("{line} was taken: {cli:?}"),

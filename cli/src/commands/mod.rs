@@ -1,9 +1,12 @@
 //! The verbs. Each takes its arguments, speaks to a daemon where it needs one, and prints its answer.
 
 mod attach;
+mod capture;
 mod completions;
 mod demo;
 mod detach;
+mod events;
+mod explain;
 mod flush;
 mod help;
 mod ls;
@@ -38,6 +41,9 @@ pub fn execute(cli: Cli) -> Result<u8, Error> {
         Verb::Unpublish { name, spec } => publish::unpublish(global, &name, &spec)?,
         Verb::Show { what, narrow } => show::execute(global, what, &narrow)?,
         Verb::Trace(args) => trace::execute(global, &args)?,
+        Verb::Events(args) => events::execute(global, &args)?,
+        Verb::Capture(args) => capture::execute(global, &args)?,
+        Verb::Explain(args) => explain::execute(global, &args)?,
         Verb::Flush { what, narrow } => flush::execute(global, what, &narrow)?,
         Verb::Help { topic: Topic::Drop, name } => help::drops(global, name.as_deref())?,
         Verb::Completions { shell } => completions::execute(shell)?,

@@ -8,6 +8,9 @@ use crate::args::{Global, NarrowArgs, Table};
 use crate::error::Error;
 use crate::output::{bytes, facts, or_dash, print, print_json, seconds, table};
 
+/// No line of drops is longer; `--json` has the whole frame.
+const WIDTH: usize = 100;
+
 pub(super) fn execute(global: &Global, what: Table, narrow: &NarrowArgs) -> Result<(), Error> {
     check(what, narrow)?;
     let network = narrow.network.as_deref();
@@ -141,10 +144,52 @@ fn flows(rows: &[FlowView]) -> String {
 }
 
 fn drops(rows: &[DropView]) -> String {
-    let rows = rows.iter().map(|drop| {
-        [drop.network.clone(), drop.name.clone(), drop.reason.clone(), drop.count.to_string(), drop.text.clone()]
-    });
-    table(["NETWORK", "NAME", "REASON", "FRAMES", "MEANING"], rows, "no frame was dropped")
+    let table = table(
+        ["NETWORK", "NAME", "REASON", "COUNT", "RATE", "LAST FRAME"],
+        rows.iter().map(|drop| {
+            [
+                drop.network.clone(),
+                drop.name.clone(),
+                drop.reason.clone(),
+                drop.count.to_string(),
+                rate(drop.rate),
+                or_dash(drop.sample.as_deref().map(without_macs)),
+            ]
+        }),
+        "no frame was dropped",
+    );
+    if rows.is_empty() {
+        return table;
+    }
+    let cut: String = table.lines().map(|line| shortened(line) + "\n").collect();
+    cut + "What a reason means, and what to do: tapswitch help drop REASON\n"
+}
+
+/// A frame without its MAC addresses, if it has others: those say more, and there is room for few.
+fn without_macs(frame: &str) -> &str {
+    let mut words = frame.splitn(4, ' ');
+    match (words.nth(1), words.nth(1)) {
+        (Some(">"), Some(rest)) if rest.starts_with("IPv") || rest.starts_with("ARP") => rest,
+        _ => frame,
+    }
+}
+
+/// Of which the frame, at the end, is the last that fits.
+fn shortened(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['\u{2026}']).collect()
+}
+
+/// Per second; what is less often than once in a hundred seconds is shown as that.
+fn rate(rate: f64) -> String {
+    match rate {
+        0.0 => "0/s".into(),
+        0.0..0.01 => "<0.01/s".into(),
+        0.01..10.0 => format!("{rate:.2}/s"),
+        _ => format!("{rate:.0}/s"),
+    }
 }
 
 fn stats(stats: &StatsView) -> String {
@@ -223,6 +268,33 @@ mod tests {
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
         let text = flows(&[masqueraded(), FlowView { network: "lab".into(), name: None, ..relayed }]);
         assert!(text.contains("\ndefault/web  tcp") && text.contains("\nlab/-"), "{text}");
+    }
+
+    #[test]
+    fn drops_fit_a_hundred_columns_and_say_where_the_reasons_are_explained() {
+        let drop = |rate, sample: Option<&str>| DropView {
+            network: "default".into(),
+            name: "web".into(),
+            reason: "policy-denied".into(),
+            count: 12,
+            rate,
+            text: "Out of reach.".into(),
+            sample: sample.map(str::to_owned),
+        };
+        let other = "02:42:0a:00:00:02 > 01:80:c2:00:00:00 ethertype 88cc, 60 bytes, partial checksum";
+        let tcp =
+            "02:42:0a:00:00:02 > 02:42:0a:00:00:01 IPv4 10.0.0.2 > 169.254.169.254 ttl 64 TCP 4000 > 80 [S] seq 1";
+        let text =
+            drops(&[drop(0.25, Some(tcp)), drop(0.0, Some(other)), drop(0.001, Some("short")), drop(1234.5, None)]);
+        let expected = "NETWORK  NAME  REASON         COUNT  RATE     LAST FRAME\n\
+                        default  web   policy-denied  12     0.25/s   IPv4 10.0.0.2 > 169.254.169.254 ttl 64 TCP 4000 > 80 \u{2026}\n\
+                        default  web   policy-denied  12     0/s      02:42:0a:00:00:02 > 01:80:c2:00:00:00 ethertype 88cc,\u{2026}\n\
+                        default  web   policy-denied  12     <0.01/s  short\n\
+                        default  web   policy-denied  12     1234/s   -\n\
+                        What a reason means, and what to do: tapswitch help drop REASON\n";
+        assert_eq!(text, expected);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert_eq!(drops(&[]), "no frame was dropped\n");
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn told(view: &TraceView, colours: bool) -> String {
 }
 
 /// What stands above and below already is not said again.
-fn is_news(step: &StepView, view: &TraceView) -> bool {
+pub(super) fn is_news(step: &StepView, view: &TraceView) -> bool {
     step.stage != "verdict" && !step.text.contains(&view.frame)
 }
 
@@ -83,7 +83,7 @@ fn dump(bytes: &str, text: &mut String) {
 }
 
 /// The time of the day in UTC.
-fn clock(time_ns: u64) -> String {
+pub(super) fn clock(time_ns: u64) -> String {
     let of_day = time_ns % DAY_NS;
     let (seconds, micros) = (of_day / 1_000_000_000, of_day / 1_000 % 1_000_000);
     format!("{:02}:{:02}:{:02}.{micros:06}", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -121,6 +121,7 @@ mod tests {
             reason: Some("no-route".into()),
             to: Vec::new(),
             bytes: Some("000102".into()),
+            offload: None,
         }
     }
 

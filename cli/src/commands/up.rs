@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use caps::CapSet;
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -66,7 +66,7 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
     };
     let opened: Vec<_> = plans.iter().filter_map(|plan| Some((plan, uplink::open_early(plan)?))).collect();
     // What needed a right is done, and before there are threads, each of which has rights of its own.
-    give_up_rights();
+    give_up_rights(plans.iter().any(|plan| plan.uplink == UplinkPlan::User));
     let mut daemon = Daemon::start(plans.clone(), options)?;
     give_uplinks(&daemon, opened);
     say_ready(global, &plans, &socket)?;
@@ -75,10 +75,21 @@ pub(super) fn execute(global: &Global, args: &UpArgs) -> Result<(), Error> {
     outcome
 }
 
-/// Gives up every capability, for good. Containers' interfaces are opened by those who attach them.
-fn give_up_rights() {
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        if let Err(error) = caps::clear(None, set) {
+/// Gives up every capability, for good, but the one to publish ports below 1024 if this process has it and a network
+/// publishes on the host. Containers' interfaces are opened by those who attach them.
+fn give_up_rights(publishes: bool) {
+    let low_ports = Capability::CAP_NET_BIND_SERVICE;
+    let keeps = publishes && caps::has_cap(None, CapSet::Permitted, low_ports).unwrap_or(false);
+    let kept: CapsHashSet = keeps.then_some(low_ports).into_iter().collect();
+    let none = CapsHashSet::new();
+    let sets = [
+        (CapSet::Ambient, &none),
+        (CapSet::Inheritable, &none),
+        (CapSet::Effective, &kept),
+        (CapSet::Permitted, &kept),
+    ];
+    for (set, value) in sets {
+        if let Err(error) = caps::set(None, set, value) {
             tracing::warn!("cannot give up capabilities: {error}");
         }
     }

@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::oneshot;
 
-use super::worker::{Wanted, Watch};
+use super::worker::{Dropped, Events, Figures, Wanted, Watch};
 use crate::api::{
-    ArpView, AttachOffer, AttachRequest, AttachTap, DropView, FdbView, FlowFilter, FlowView, JourneyView, LeaseView,
-    NetworkView, PortView, Published, Spec, StatsView, UplinkDevice, UplinkOffer,
+    ArpView, AttachOffer, AttachRequest, AttachTap, ExplainRequest, ExplainView, FdbView, FlowFilter, FlowView,
+    JourneyView, LeaseView, NetworkView, PortView, Published, Spec, StatsView, UplinkDevice, UplinkOffer,
 };
 
 /// Where an answer goes.
@@ -104,7 +104,11 @@ pub enum Command {
         reply: Reply<Result<NetworkView, Refusal>>,
     },
     /// Lists drops.
-    Drops(Option<String>, Reply<Result<Vec<DropView>, Refusal>>),
+    Drops(Option<String>, Reply<Result<Vec<Dropped>, Refusal>>),
+    /// The figures for `/metrics`.
+    Metrics(Reply<Figures>),
+    /// Listens to what happens, of one network or all.
+    Events(Option<String>, Reply<Result<Events, Refusal>>),
     /// Tells the journey of the next frame that this container sends, of this protocol (`tcp`, `udp`, `icmp` or `arp`) if
     /// one is named. The answer comes when the frame has passed; a refusal, and the listening, come before any later
     /// command's answer.
@@ -116,6 +120,8 @@ pub enum Command {
         /// The journey, or why there will be none.
         reply: Reply<Result<JourneyView, Refusal>>,
     },
+    /// Explains what would happen to a packet.
+    Explain(Box<ExplainRequest>, Reply<Result<ExplainView, Refusal>>),
     /// Watches frames as they pass.
     Trace(Wanted, Reply<Result<Watch, Refusal>>),
     /// The daemon's figures.

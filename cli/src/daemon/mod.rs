@@ -10,8 +10,11 @@
 
 mod command;
 mod control;
+mod events;
+mod explain;
 mod handover;
 mod journey;
+mod metrics;
 mod server;
 mod socket;
 mod trace;

@@ -24,13 +24,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::command::{Command, Refusal, Reply};
 use super::control::{Control, Gone};
+use super::events::events;
+use super::explain;
 use super::handover;
 use super::journey::journey;
+use super::metrics::metrics;
 use super::socket::may_command;
 use super::trace::trace;
+use super::worker::Dropped;
 use crate::api::{
-    ATTACH_PROTOCOL, AttachRequest, ErrorBody, FlowFilter, FlowView, Flushed, NetworkView, PublishRequest, Published,
-    Spec, StatsView, UPLINK_PROTOCOL, Version,
+    ATTACH_PROTOCOL, AttachRequest, DropView, ErrorBody, FlowFilter, FlowView, Flushed, NetworkView, PublishRequest,
+    Published, Spec, StatsView, UPLINK_PROTOCOL, Version,
 };
 use crate::config::check_name;
 
@@ -149,9 +153,12 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/arp", get(|c, q| list(c, q, Command::Arp)))
         .route("/v1/leases", get(|c, q| list(c, q, Command::Leases)))
         .route("/v1/flows", get(flows).delete(flush))
-        .route("/v1/drops", get(|c, q| list(c, q, Command::Drops)))
+        .route("/v1/drops", get(drops))
         .route("/v1/stats", get(stats))
         .route("/v1/trace", get(trace))
+        .route("/v1/events", get(events))
+        .route("/metrics", get(metrics))
+        .route("/v1/explain", post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_BODY)))
         .route("/v1/attach", post(attach))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -208,17 +215,31 @@ async fn network(State(control): State<Control>, Path(name): Path<String>) -> An
 /// What narrows a listing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Narrow {
-    network: Option<String>,
+pub(super) struct Narrow {
+    pub(super) network: Option<String>,
 }
 
 async fn list<T: Serialize>(
+    control: State<Control>,
+    narrow: Result<Query<Narrow>, QueryRejection>,
+    make: impl FnOnce(Option<String>, Reply<Result<Vec<T>, Refusal>>) -> Command,
+) -> Answer<Vec<T>> {
+    rows(control, narrow, make).await
+}
+
+async fn rows<T>(
     State(control): State<Control>,
     narrow: Result<Query<Narrow>, QueryRejection>,
     make: impl FnOnce(Option<String>, Reply<Result<Vec<T>, Refusal>>) -> Command,
 ) -> Answer<Vec<T>> {
     let Query(narrow) = narrow.map_err(|error| Failure(error.status(), error.body_text()))?;
     Ok(Json(control.ask(|reply| make(narrow.network, reply)).await??))
+}
+
+/// The frames are put into words here, and not by the poll thread.
+async fn drops(control: State<Control>, narrow: Result<Query<Narrow>, QueryRejection>) -> Answer<Vec<DropView>> {
+    let Json(drops) = rows(control, narrow, Command::Drops).await?;
+    Ok(Json(drops.into_iter().map(Dropped::view).collect()))
 }
 
 async fn stats(State(control): State<Control>) -> Answer<StatsView> {

@@ -36,6 +36,7 @@ impl Default for Limits {
 }
 
 /// Who has how many.
+#[derive(Clone)]
 pub(crate) struct Budget {
     limits: Limits,
     taken: usize,

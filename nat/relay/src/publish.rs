@@ -23,7 +23,7 @@ pub struct Publication {
 }
 
 /// What is published in a network.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Published {
     by_port: HashMap<(Proto, u16), Vec<Publication>>,
 }

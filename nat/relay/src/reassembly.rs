@@ -48,6 +48,7 @@ struct Key {
 }
 
 /// A packet of which something is missing.
+#[derive(Clone)]
 struct Partial {
     /// Tells the packets of one container by age.
     serial: u64,
@@ -65,7 +66,7 @@ struct Partial {
 }
 
 /// Packets that are not whole.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Reassembly {
     partials: HashMap<Key, Partial>,
     /// By age, which is the order of deadlines.

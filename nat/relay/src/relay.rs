@@ -1,5 +1,7 @@
 //! The one door of the relay: whose frame it is, and whether what it begins may begin.
 
+mod copy;
+
 use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -2,13 +2,16 @@
 //! `tests/run system`; how their world looks is described in the library of this package.
 
 mod capture;
+mod capture_command;
 mod datapath;
 mod demo;
 mod errors;
+mod explain;
 mod host_access;
 mod lan;
 mod leases;
 mod lifecycle;
+mod metrics;
 mod nat;
 mod outside;
 mod policy;

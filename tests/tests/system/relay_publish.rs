@@ -184,6 +184,8 @@ fn a_port_of_the_loopback_is_the_hosts_alone() {
     }
     assert_eq!(refused(world.inet(), at(HOST, 8080)), ErrorKind::ConnectionRefused);
     assert_eq!(refused(world.gw(), at(HOST, 8080)), ErrorKind::ConnectionRefused);
+    let other = switch.join("other", "");
+    assert_eq!(refused(&other, at(GATEWAY, 8080)), ErrorKind::ConnectionRefused);
 }
 
 /// How connecting fails.
@@ -419,6 +421,16 @@ fn a_process_of_the_same_user_is_named_with_its_number() {
 }
 
 #[test]
+fn root_publishes_a_privileged_port() {
+    let world = World::of(Person::Root);
+    let switch = Switch::up(&world, "");
+    let web = switch.join("web", "");
+    switch.cli("publish web 80:8080").ok();
+    let _server = echo_tcp(&web, 8080);
+    talking(world.inet(), at(HOST, 80));
+}
+
+#[test]
 fn a_privileged_port_says_what_to_do() {
     let world = World::of(Person::User);
     let switch = Switch::up(&world, "");
@@ -467,7 +479,7 @@ fn a_range_is_no_larger_than_its_containers_share() {
     let before = files();
     for proto in ["tcp", "udp"] {
         let done = switch.cli(&format!("publish web 1024-65535:1024-65535/{proto}")).fails();
-        done.says("each port is a socket, and web may have").within(Duration::from_secs(5));
+        done.says("raise the limit of the daemon (ulimit -n)").within(Duration::from_secs(5));
         eventually("nothing of it is left", SOON, || (files() <= before + 4).then_some(()));
     }
     assert!(listed(&switch, "web").is_empty());

@@ -25,7 +25,9 @@ use tapswitch_conntrack::{self as conntrack, Conntrack, Realm};
 use tapswitch_dhcp::client::{self, Client, Event, Lease};
 use tapswitch_nat::{self as nat, Gateway, NeighbourView};
 use tapswitch_relay::Policy;
-use tapswitch_wire::{DropCounters, DropReason, Emit, Frame, Instant, Journey, L3, L4, Mac, Meta, Rewrite, Verdict};
+use tapswitch_wire::{
+    DropCounters, DropReason, Emit, Frame, FrameRef, Instant, Journey, L3, L4, Mac, Meta, PortId, Rewrite, Verdict,
+};
 
 use crate::lan::Ports;
 use crate::uplink::Inside;
@@ -205,6 +207,25 @@ impl Packet {
 
     pub(crate) fn conntrack(&self) -> &Arc<Conntrack> {
         &self.conntrack
+    }
+
+    /// One that treats this frame of a container as this one would, and changes nothing here.
+    pub(crate) fn copy_for(&self, port: PortId, frame: &FrameRef<'_>, now: Instant) -> Packet {
+        let is_fragment = frame.parsed().fragment.is_some();
+        let fragments =
+            if is_fragment { self.fragments.clone() } else { Fragments::new(Limits::default(), self.key) };
+        Packet {
+            told: self.told.clone(),
+            conntrack: Arc::new(self.conntrack.copy_for(Realm::Inside, frame, port.0, now)),
+            outside: self.outside.clone(),
+            // What comes from outside is not explained.
+            client: None,
+            fragments,
+            ids: self.ids.clone(),
+            drops: DropCounters::default(),
+            news: Vec::new(),
+            ..*self
+        }
     }
 
     /// The device is there: its MAC address is ours, `peer` the other end's on a link without addresses.

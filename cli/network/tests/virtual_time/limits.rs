@@ -35,9 +35,12 @@ fn beyond_its_share_a_container_is_refused_and_others_are_not() {
 fn a_full_network_refuses_new_flows_and_keeps_the_old() {
     let limits = Limits { flows: 5, flows_per_container: 5 };
     let mut world = World::new(Setup { limits, ..Setup::default() });
-    for number in 0..5 {
+    for number in 0..3 {
         let socket = world.station(1).udp(5_000 + number);
         send(&mut world, socket, (SERVER, ECHO), b"one");
+    }
+    for number in 0..2 {
+        world.station(2).connect((SERVER, MANUAL), 30_000 + number, 4_096);
     }
     world.pass(seconds(1));
     let socket = world.station(2).connect((SERVER, ECHO), 40_000, 4_096);

@@ -11,8 +11,10 @@
 //! sends is held against etherparse. A test that fails prints the last frames, one line each, and the flows. `packet` has
 //! a world of its own, of raw frames and a packet uplink.
 
+mod explain;
 mod lan;
 mod limits;
+mod lost;
 mod outside;
 mod packet;
 mod refusals;

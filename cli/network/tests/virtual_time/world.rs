@@ -61,6 +61,8 @@ struct Wires {
     scratch: Vec<u8>,
     trace: Trace,
     now: Instant,
+    /// What was told of drops: the reason, and the bytes of the frame.
+    lost: Vec<(PortId, DropReason, usize)>,
 }
 
 impl Wires {
@@ -89,6 +91,10 @@ impl Ports for Wires {
         segment::segment(meta, frame, &mut scratch, &mut cut)?;
         self.scratch = scratch;
         sent
+    }
+
+    fn lost(&mut self, port: PortId, reason: DropReason, _: &Meta, frame: &[u8]) {
+        self.lost.push((port, reason, frame.len()));
     }
 }
 
@@ -137,7 +143,8 @@ impl World {
             network.add_port(port);
             stations.push(station);
         }
-        let wires = Wires { ends, offload: setup.offload, scratch: Vec::new(), trace: trace.clone(), now };
+        let (scratch, lost) = (Vec::new(), Vec::new());
+        let wires = Wires { ends, offload: setup.offload, scratch, trace: trace.clone(), now, lost };
         World { now, network, stations, wires, buffer: Buffer::new(), trace, circles: 0 }
     }
 
@@ -161,6 +168,11 @@ impl World {
     /// Changes what happens to frames on every cable from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.wires.ends.values_mut().for_each(|end| end.set_faults(faults));
+    }
+
+    /// The drops that were told with their frames: the port, the reason, and the bytes of the frame.
+    pub fn lost(&self) -> &[(PortId, DropReason, usize)] {
+        &self.wires.lost
     }
 
     /// Frames that the cables lost, doubled and reordered.

@@ -58,6 +58,35 @@ fn a_journey_is_told_when_its_frame_has_passed() {
 }
 
 #[test]
+fn events_are_told_and_a_slow_reader_learns_what_it_missed() {
+    let daemon = scripted();
+    let mut lines = Vec::new();
+    let error = daemon.client().events(Some("default"), |line: EventLine, raw| {
+        assert_eq!(serde_json::from_str::<EventLine>(raw).unwrap(), line);
+        lines.push(line);
+        Ok(true)
+    });
+    assert!(error.unwrap_err().to_string().contains("it has ended"));
+    let told = |name| EventLine::Event(Box::new(event(name)));
+    assert_eq!(lines, [EventLine::Missed { missed: 1 }, told("two"), told("three")]);
+    let error = daemon.client().events(Some("nowhere"), |_, _| Ok(true)).unwrap_err();
+    assert_eq!(error, Error::failed("there is no network 'nowhere'"));
+}
+
+#[test]
+fn metrics_are_served_as_prometheus_wants_them() {
+    let daemon = scripted();
+    let mut stream = daemon.raw();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let answer = read_until(&mut stream, "the end");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/plain; version=0.0.4"),
+        "{answer}"
+    );
+    assert!(answer.contains("\n# TYPE tapswitch_drops_total counter\n"), "{answer}");
+}
+
+#[test]
 fn attaching_hands_a_descriptor_over() {
     let daemon = scripted();
     let (reader, writer) = nix::unistd::pipe().unwrap();

@@ -151,11 +151,18 @@ pub(super) fn follow_script(commands: &crossbeam_channel::Receiver<Command>, sai
                 drop(reply.send(answer));
             }
             Command::Drops(network, reply) => drop(reply.send(listing(vec![], network))),
+            Command::Metrics(reply) => drop(reply.send(worker::Figures::default())),
+            Command::Events(network, reply) => {
+                let (tell, events) = tokio::sync::broadcast::channel(2);
+                ["one", "two", "three"].iter().for_each(|name| drop(tell.send(Arc::new(event(name)))));
+                drop(reply.send(listing(vec![()], network).map(|_| events)));
+            }
             Command::Journey { name, proto, reply } if proto.as_deref() == Some("tcp") => {
                 waiting = Some((name, reply));
             }
             Command::Trace(_, reply) => drop(reply.send(Err(Refusal::Full("nobody watches here".into())))),
             Command::Journey { reply, .. } => drop(reply.send(Err(Refusal::Invalid("only tcp is heard here".into())))),
+            Command::Explain(_, reply) => drop(reply.send(Err(Refusal::Invalid("nothing is explained here".into())))),
             Command::Stats(reply) => drop(reply.send(stats())),
             Command::Stop => return,
         }
@@ -210,6 +217,22 @@ pub(super) fn offer(name: &str) -> AttachOffer {
 pub(super) fn journey(name: &str) -> JourneyView {
     let step = StepView::from(Step::looked_up(Stage::Parse, "a TCP segment"));
     JourneyView { frame: "tcp".into(), port: name.into(), steps: vec![step], verdict: "relayed".into() }
+}
+
+pub(super) fn event(name: &str) -> EventView {
+    EventView {
+        time_ns: 7,
+        kind: EventKind::Publish,
+        network: "default".into(),
+        name: Some(name.into()),
+        ip: None,
+        mac: None,
+        state: None,
+        expires: None,
+        published: vec![published("8080:80")],
+        reason: None,
+        text: None,
+    }
 }
 
 pub(super) fn network() -> NetworkView {

@@ -17,7 +17,7 @@ use super::refused::{self, Refused};
 use super::shares::Shares;
 use super::views::Totals;
 use super::{Journeyed, Listener, MAX_LISTENERS, Wanted, Watch, Worker, views};
-use crate::api::{AttachOffer, AttachRequest, AttachTap, PortView, ThreadView};
+use crate::api::{AttachOffer, AttachRequest, AttachTap, EventKind, PortView, ThreadView};
 use crate::config::UplinkPlan;
 use crate::daemon::command::{Command, Refusal, Reply};
 
@@ -37,7 +37,9 @@ impl Worker {
             }
             Command::Attach { network, name, tap, queues, reply } => {
                 // A refusal leaves the reservation to the `Cancel` that follows it.
-                refused::answer(reply, self.attach(&network, &name, tap, queues, now));
+                let attached = self.attach(&network, &name, tap, queues, now);
+                attached.iter().for_each(|port| self.tell_attached(port, now));
+                refused::answer(reply, attached);
             }
             Command::Cancel { network, name } => self.cancel(&network, &name, now),
             Command::Detach(name, reply) => {
@@ -65,10 +67,14 @@ impl Worker {
                 let _ = reply.send(self.flush(&filter, now));
             }
             Command::Publish { name, specs, reply } => {
-                refused::answer(reply, self.publish(&name, &specs, now));
+                let published = self.publish(&name, &specs, now);
+                published.iter().for_each(|ports| self.tell_published(EventKind::Publish, &name, ports, now));
+                refused::answer(reply, published);
             }
             Command::Unpublish { name, specs, reply } => {
-                let _ = reply.send(self.unpublish(&name, &specs, now));
+                let ended = self.unpublish(&name, &specs, now);
+                ended.iter().for_each(|ports| self.tell_published(EventKind::Unpublish, &name, ports, now));
+                let _ = reply.send(ended);
             }
             Command::WantedUplink(network, reply) => {
                 let _ = reply.send(self.wanted_uplink(&network));
@@ -77,7 +83,13 @@ impl Worker {
                 let _ = reply.send(self.take_uplink(&network, about, fd, now));
             }
             Command::Drops(network, reply) => {
-                let _ = reply.send(self.listing(network, |lan| views::drops(lan, &Totals::of(lan, &self.lanes))));
+                let _ = reply.send(self.listing(network, |lan| views::drops(lan, &self.lanes, &self.rates, now)));
+            }
+            Command::Metrics(reply) => {
+                let _ = reply.send(self.figures(now));
+            }
+            Command::Events(network, reply) => {
+                let _ = reply.send(self.listen_to_events(network.as_deref()));
             }
             Command::Stats(reply) => {
                 let _ = reply.send(views::stats(&self.networks, &self.lanes, self.threads(), now));
@@ -86,6 +98,9 @@ impl Worker {
                 if let Err((reply, refused)) = self.listen(&name, proto, reply) {
                     let _ = reply.send(Err(refused));
                 }
+            }
+            Command::Explain(request, reply) => {
+                let _ = reply.send(self.explain(&request, now));
             }
             Command::Trace(wanted, reply) => {
                 let _ = reply.send(self.trace(wanted, now));

@@ -19,6 +19,8 @@ const REWRITE_AFTER: usize = 4_096;
 /// The lease file of one network, or nothing for a network that keeps its leases in memory.
 pub(super) struct Journal {
     file: Option<Kept>,
+    /// The lines since they were taken last, while somebody listens.
+    news: Option<Vec<Vec<u8>>>,
 }
 
 struct Kept {
@@ -33,7 +35,12 @@ struct Kept {
 impl Journal {
     /// Keeps nothing.
     pub(super) fn in_memory() -> Journal {
-        Journal { file: None }
+        Journal { file: None, news: None }
+    }
+
+    /// The lines since this was asked last, if `heard` says that somebody listened then; and whether somebody does now.
+    pub(super) fn take_news(&mut self, heard: bool) -> Vec<Vec<u8>> {
+        std::mem::replace(&mut self.news, heard.then(Vec::new)).unwrap_or_default()
     }
 
     /// Opens the file of a network, and restores what it says.
@@ -68,11 +75,14 @@ impl Journal {
             Err(error) => return Err(explain("read", error)),
         }
         let file = rewrite(&path, &dhcp.snapshot()).map_err(|e| explain("write", e))?;
-        Ok(Journal { file: Some(Kept { path, file, lines: 0, failed: false, _lock: lock }) })
+        Ok(Journal { file: Some(Kept { path, file, lines: 0, failed: false, _lock: lock }), news: None })
     }
 
     /// Appends one line.
     pub(super) fn record(&mut self, line: &[u8]) {
+        if let Some(news) = &mut self.news {
+            news.push(line.to_vec());
+        }
         let Some(kept) = &mut self.file else { return };
         kept.lines += 1;
         if let Err(error) = kept.file.write_all(line)

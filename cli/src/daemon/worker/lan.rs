@@ -11,12 +11,13 @@ use tapswitch_link::routes::Routes;
 use tapswitch_link::socket::{receive_many, send_many, send_room, set_dont_fragment, set_peek_offset};
 use tapswitch_link::tap::Tap;
 use tapswitch_nat::Peer;
-use tapswitch_network::{Config, Network, Uplink};
+use tapswitch_network::{Config, Network, Ports, Uplink};
 use tapswitch_relay::{Lent, Limits, Policy, Sockets};
 use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Verdict};
 
 use super::book::Book;
 use super::clock::Clock;
+use super::events;
 use super::handoff::Handed;
 use super::journal::Journal;
 use super::reader::Place;
@@ -187,6 +188,9 @@ impl Lan {
             uplinks::log(&self.plan, news);
         }
         self.journal.tidy(|| self.network.dhcp().snapshot());
+        let teller = &self.taps.tracing().events;
+        let lines = self.journal.take_news(teller.is_heard());
+        events::tell_leases(teller, self, &lines, now);
     }
 
     /// Reserves an address under a container's name.
@@ -232,6 +236,7 @@ impl Lan {
         // The port's number may be another container's by now.
         if !self.is_at(place) {
             self.network.dropped(PortId::GATEWAY, DropReason::UnknownPort);
+            self.taps.at(now).lost(PortId::GATEWAY, DropReason::UnknownPort, &meta, frame);
             return Verdict::Drop(DropReason::UnknownPort);
         }
         let journal = &mut self.journal;

@@ -14,11 +14,12 @@ use parking_lot::{Mutex, MutexGuard};
 use tapswitch_link::intake::Backend;
 use tapswitch_link::poller::Waker;
 use tapswitch_link::tap::Tap;
-use tapswitch_network::{Forwarder, Hop, Share};
+use tapswitch_network::{Forwarder, Hop, Ports, Share};
 use tapswitch_wire::{DropReason, Instant, Meta, PortId, Unheard, Verdict};
 
 use super::clock::Clock;
 use super::handoff::{Inbox, Outbox, Told};
+use super::metrics::Load;
 use super::pace::{Pace, Wait};
 use super::reader::{Place, Reader, Sink};
 use super::taps::Taps;
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) listeners: Vec<Listener>,
     pub(super) turns: u64,
     pub(super) sleeps: u64,
+    pub(super) load: Load,
     stop: bool,
 }
 
@@ -73,7 +75,8 @@ impl Lane {
         inbox: Inbox,
         begin: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Lane> {
-        let state = State { parts, orders: Vec::new(), listeners: Vec::new(), turns: 0, sleeps: 0, stop: false };
+        let (orders, listeners, load) = (Vec::new(), Vec::new(), Load::default());
+        let state = State { parts, orders, listeners, turns: 0, sleeps: 0, load, stop: false };
         let state = Arc::new(Mutex::new(state));
         let (shared, waker, backend) = (Arc::clone(&state), engine.reader.waker(), engine.reader.backend());
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
@@ -109,6 +112,7 @@ impl Drop for Lane {
 fn run(shared: &Mutex<State>, engine: Engine) {
     let Engine { mut reader, mut outbox, mut pace, clock } = engine;
     let mut now = clock.now();
+    shared.lock().load.is_of_this_thread();
     loop {
         let wait = if reader.is_busy() { Wait::No } else { pace.wait(now, None) };
         if let Err(error) = reader.poll(wait.timeout()) {
@@ -120,6 +124,7 @@ fn run(shared: &Mutex<State>, engine: Engine) {
         let mut state = shared.lock();
         state.turns += 1;
         state.sleeps += u64::from(matches!(wait, Wait::Block(_)));
+        state.load.begins(wait, now);
         if state.stop {
             return;
         }
@@ -134,10 +139,11 @@ fn run(shared: &Mutex<State>, engine: Engine) {
                 }
             }
         }
-        let State { parts, listeners, .. } = &mut *state;
+        let State { parts, listeners, load, .. } = &mut *state;
         let watched = !listeners.is_empty() || parts.first().is_some_and(|part| part.taps.is_watched());
-        if let Some(bytes) = reader.serve(&mut Turn { parts, listeners, watched, outbox: &mut outbox, now }) {
-            pace.worked(now, bytes);
+        if let Some(served) = reader.serve(&mut Turn { parts, listeners, watched, outbox: &mut outbox, now }) {
+            pace.worked(now, served.bytes);
+            load.has_read(served.frames);
         }
         MutexGuard::unlock_fair(state);
         outbox.send();
@@ -169,6 +175,7 @@ impl Sink for Turn<'_> {
             && self.outbox.push(place, meta, frame, share, &mut None).is_err()
         {
             forwarder.dropped(missed(place.port, share), DropReason::GatewayBusy);
+            taps.at(self.now).lost(missed(place.port, share), DropReason::GatewayBusy, &meta, frame);
         }
     }
 
@@ -193,6 +200,7 @@ impl Turn<'_> {
                 Ok(()) => return,
                 Err(reason) => {
                     forwarder.dropped(missed(place.port, share), reason);
+                    taps.at(self.now).lost(missed(place.port, share), reason, &meta, frame);
                     Verdict::Drop(reason)
                 }
             },

@@ -19,6 +19,8 @@ mod book;
 mod clock;
 mod commands;
 mod doors;
+mod events;
+mod explain;
 mod flows;
 mod handoff;
 mod holders;
@@ -26,11 +28,13 @@ mod journal;
 mod lan;
 mod lane;
 mod limits;
+mod metrics;
 mod pace;
 mod publish;
 mod reader;
 mod reaper;
 mod refused;
+mod samples;
 mod shares;
 mod start;
 mod taps;
@@ -48,14 +52,20 @@ use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Unheard, Verdi
 
 use super::Options;
 use super::command::{Command, Refusal, Reply};
-use crate::api::JourneyView;
+use crate::api::{EventKind, JourneyView};
 use clock::Clock;
+pub use events::Events;
 use handoff::{Batch, Closed, Hearer, Told};
 use lan::{Attached, Lan};
 use lane::{Lane, Order};
+pub use metrics::Figures;
+use metrics::Load;
+pub(crate) use metrics::{Histogram, NetworkFigures, ThreadFigures};
 use pace::{Pace, Wait};
 use reader::{Place, Reader, Sink};
 use reaper::Reaper;
+pub use samples::Dropped;
+use samples::Rates;
 pub use start::spawn;
 use taps::Taps;
 use trace::{Seen, Tracing};
@@ -117,6 +127,8 @@ struct Worker {
     serial: u64,
     turn_count: u64,
     sleeps: u64,
+    load: Load,
+    rates: Rates,
 }
 
 /// Whether the loop goes on.
@@ -128,6 +140,7 @@ enum Run {
 
 impl Worker {
     fn run(&mut self) {
+        self.load.is_of_this_thread();
         self.turns();
         // The other threads write into the capture as long as they run.
         self.lanes.clear();
@@ -152,19 +165,24 @@ impl Worker {
             self.sleeps += u64::from(matches!(wait, Wait::Block(_)));
             now = self.clock.now();
             self.pace.begins(wait, now);
+            self.load.begins(wait, now);
+            if self.rates.due() <= now {
+                self.rates.copy(views::drop_counts(&self.networks, &self.lanes), now);
+            }
             if self.carry_out(now) == Run::Stop {
                 break;
             }
             let events = self.socket_events(now);
             let Worker { reader, networks, listeners, gone, tracing, .. } = self;
             let watched = !listeners.is_empty() || tracing.is_watched();
-            let frames = reader.serve(&mut Turn { networks, listeners, watched, gone, now });
+            let served = reader.serve(&mut Turn { networks, listeners, watched, gone, now });
+            served.iter().for_each(|served| self.load.has_read(served.frames));
             let Ok(handed) = self.take_handed(now) else {
                 tracing::error!("a poll thread has ended by itself; the switch ends");
                 return;
             };
-            if events || frames.is_some() || handed {
-                self.pace.worked(now, frames.unwrap_or(0));
+            if events || served.is_some() || handed {
+                self.pace.worked(now, served.map_or(0, |served| served.bytes));
             }
             for place in std::mem::take(&mut self.gone) {
                 self.remove_gone(place, now);
@@ -192,7 +210,8 @@ impl Worker {
         if self.reader.is_busy() || self.networks.iter().any(|lan| lan.network.is_busy()) {
             return Wait::No;
         }
-        let deadline = self.networks.iter().filter_map(|lan| lan.network.deadline()).min();
+        let deadlines = self.networks.iter().filter_map(|lan| lan.network.deadline());
+        let deadline = deadlines.chain((!self.lanes.is_empty()).then(|| self.rates.due())).min();
         let wait = self.pace.wait(now, deadline);
         if wait == Wait::Spin {
             return wait;
@@ -296,7 +315,10 @@ impl Worker {
                 lane.order(Order::Forget(place));
             }
         }
+        let name = self.networks[place.network].name_of(place.port);
         if let Some(Attached { threads, queues, .. }) = self.networks[place.network].remove_port(place.port, now) {
+            let network = &self.networks[place.network].plan.name;
+            self.tracing.events.tell(EventKind::Detach, network, Some(name), now, |_| {});
             threads.iter().for_each(|thread| self.loads[*thread] -= 1);
             self.reaper.close(queues, reply);
         }

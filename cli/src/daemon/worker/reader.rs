@@ -37,6 +37,15 @@ struct Entry {
     coalesce: bool,
 }
 
+/// What a turn read.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Served {
+    /// Frames, and what could not be read as one.
+    pub(super) frames: usize,
+    /// The frames' bytes.
+    pub(super) bytes: usize,
+}
+
 pub(super) struct Reader {
     intake: Intake,
     tokens: Vec<Option<Entry>>,
@@ -94,15 +103,15 @@ impl Reader {
         }
     }
 
-    /// Reads what this turn has, and gives it to `sink`. Returns how many bytes there were; `None` if there was nothing.
-    pub(super) fn serve(&mut self, sink: &mut impl Sink) -> Option<usize> {
-        let mut bytes = None;
+    /// Reads what this turn has, and gives it to `sink`. Returns how much there was; `None` if there was nothing.
+    pub(super) fn serve(&mut self, sink: &mut impl Sink) -> Option<Served> {
+        let mut served = Served::default();
         // Segments are held back only while more frames of the same port follow.
         let mut held: Option<Place> = None;
         while let Some((token, arrival)) = self.intake.take() {
-            let seen = bytes.get_or_insert(0);
+            served.frames += 1;
             if let Arrival::Frame(_, frame) = &arrival {
-                *seen += frame.len();
+                served.bytes += frame.len();
             }
             let Some(Some(Entry { place, coalesce })) = self.tokens.get(token.0).copied() else { continue };
             let joins = coalesce && matches!(arrival, Arrival::Frame(..));
@@ -122,6 +131,6 @@ impl Reader {
         if let Some(place) = held {
             self.coalescer.flush(&mut |meta, frame| sink.frame(place, meta, frame));
         }
-        bytes
+        (served.frames > 0).then_some(served)
     }
 }

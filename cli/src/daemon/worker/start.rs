@@ -13,9 +13,11 @@ use super::clock::Clock;
 use super::handoff::{Batch, channel};
 use super::lan::Lan;
 use super::lane::{Engine, Lane, Part};
+use super::metrics::Load;
 use super::pace::Pace;
 use super::reader::Reader;
 use super::reaper::Reaper;
+use super::samples::Rates;
 use super::taps::Capturing;
 use super::trace::Tracing;
 use super::{BUDGET, COMMANDS, NETWORK_SHIFT, Worker, limits, uplinks};
@@ -71,6 +73,8 @@ pub fn spawn(plans: Vec<NetworkPlan>, options: &Options) -> Result<(Control, Joi
         serial: 0,
         turn_count: 0,
         sleeps: 0,
+        load: Load::default(),
+        rates: Rates::default(),
     };
     let pin = pinning(options, 0);
     let thread = std::thread::Builder::new()

@@ -11,6 +11,8 @@ use tapswitch_link::tap::Tap;
 use tapswitch_network::Ports;
 use tapswitch_wire::{DropReason, Instant, Meta, PortId, Recorded, Verdict};
 
+use super::events::is_limit;
+use super::samples::Samples;
 use super::trace::{Seen, Tracing};
 
 /// Attached TAPs. A place is a port's number; place 0 is the gateway's and stays empty.
@@ -25,6 +27,8 @@ pub(super) struct Taps {
     seen: Option<Seen>,
     /// Frames of the gateway that were sent while the one that caused them was on its way: told after it.
     later: Vec<(Seen, Recorded, Verdict)>,
+    /// The last frames that were dropped.
+    samples: Samples,
 }
 
 /// The capture file of the daemon, shared by its networks.
@@ -53,7 +57,15 @@ impl Capturing {
 impl Taps {
     pub(super) fn new(network: &str, capture: Option<Arc<Capturing>>, tracing: (usize, Arc<Tracing>)) -> Taps {
         let watched = capture.map(|capture| Watched { network: network.into(), capture, interfaces: HashMap::new() });
-        Taps { taps: vec![None], uplink: None, watched, tracing, seen: None, later: Vec::new() }
+        Taps {
+            taps: vec![None],
+            uplink: None,
+            watched,
+            tracing,
+            seen: None,
+            later: Vec::new(),
+            samples: Samples::default(),
+        }
     }
 
     /// The lowest free port number.
@@ -86,6 +98,12 @@ impl Taps {
         if let Some(tap) = self.taps.get_mut(port.0 as usize) {
             *tap = None;
         }
+        self.samples.forget(port);
+    }
+
+    /// The last frames that were dropped.
+    pub(super) fn samples(&self) -> &Samples {
+        &self.samples
     }
 
     /// Whether somebody who watches may want to hear of a frame that came in by this port.
@@ -104,6 +122,11 @@ impl Taps {
         for (seen, journey, verdict) in self.later.drain(..) {
             self.tracing.1.tell(seen, journey, verdict);
         }
+    }
+
+    /// Those who watch.
+    pub(super) fn tracing(&self) -> &Tracing {
+        &self.tracing.1
     }
 
     /// Whether anybody watches.
@@ -186,6 +209,17 @@ impl Ports for TapsAt<'_> {
         }
         self.taps.seen = self.taps.hears(PortId::GATEWAY, meta, frame, self.now);
         self.taps.seen.as_ref().map(|_| Seen::journey())
+    }
+
+    #[cold]
+    fn lost(&mut self, port: PortId, reason: DropReason, meta: &Meta, frame: &[u8]) {
+        let (network, tracing) = &self.taps.tracing;
+        // What is dropped on account of nobody is the gateway's, as where it is counted.
+        let port = if matches!(self.taps.taps.get(port.0 as usize), Some(Some(_))) { port } else { PortId::GATEWAY };
+        let limit = is_limit(reason) && tracing.events.is_heard();
+        if self.taps.samples.keep(port, reason, meta, frame, self.now, limit) {
+            tracing.tell_limit(*network, port, reason, frame, self.now);
+        }
     }
 
     fn told(&mut self, _: &Meta, _: &[u8], journey: Recorded, verdict: Verdict) {

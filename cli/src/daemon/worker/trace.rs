@@ -19,7 +19,8 @@ use tapswitch_wire::{FrameRef, Instant, Meta, PortId, Recorded, Verdict, render}
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::clock;
-use crate::api::{StepView, TraceView};
+use super::events::Teller;
+use crate::api::{OffloadView, StepView, TraceView};
 
 /// Frames that may wait for a watcher.
 const WAITING: usize = 1024;
@@ -97,13 +98,26 @@ pub(super) struct Tracing {
     networks: Vec<Names>,
     /// Since 1970, at the beginning of the loop's time.
     epoch: Duration,
+    /// What else happens, for those who listen to that.
+    pub(super) events: Teller,
 }
 
 impl Tracing {
     /// Nobody watches these networks.
     pub(super) fn new(networks: impl Iterator<Item = String>, epoch: Duration) -> Tracing {
         let networks = networks.map(|network| Names { network, ports: RwLock::default() }).collect();
-        Tracing { watched: AtomicBool::new(false), tracers: RwLock::default(), networks, epoch }
+        let events = Teller::new(epoch);
+        Tracing { watched: AtomicBool::new(false), tracers: RwLock::default(), networks, epoch, events }
+    }
+
+    /// The names of a network and of one of its ports.
+    pub(super) fn names_of(&self, network: usize, port: PortId) -> Option<(String, String)> {
+        let names = self.networks.get(network)?;
+        let name = match port {
+            PortId::GATEWAY => "gateway".to_owned(),
+            port => names.ports.read().get(&port).cloned().unwrap_or_else(|| format!("port {port}")),
+        };
+        Some((names.network.clone(), name))
     }
 
     /// Whether anybody watches. Read once a turn.
@@ -235,6 +249,7 @@ impl Tracing {
                 reason: reason.map(|reason| reason.name().to_string()),
                 to: to.clone(),
                 bytes: tracer.wanted.bytes.then(|| hex(&seen.bytes)),
+                offload: OffloadView::of(&seen.meta).filter(|_| tracer.wanted.bytes),
             };
             match tracer.out.try_send(view) {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
@@ -263,7 +278,7 @@ impl Seen {
     }
 }
 
-fn words(verdict: Verdict, to: &[String]) -> String {
+pub(super) fn words(verdict: Verdict, to: &[String]) -> String {
     match verdict {
         Verdict::Forward(_) => format!("forwarded to {}", to.join(", ")),
         Verdict::Flood { ports } => format!("flooded to {ports} ports"),
@@ -273,7 +288,7 @@ fn words(verdict: Verdict, to: &[String]) -> String {
     }
 }
 
-fn outcome_name(verdict: Verdict) -> &'static str {
+pub(super) fn outcome_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Forward(_) => "forwarded",
         Verdict::Flood { .. } => "flooded",
@@ -283,11 +298,9 @@ fn outcome_name(verdict: Verdict) -> &'static str {
     }
 }
 
+/// In hexadecimal. A super-frame has 64 KiB, and a poll thread does this.
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }

@@ -11,10 +11,11 @@ use tapswitch_wire::{DropCounters, Instant, L3, L4, Parsed, PortId, Recorded, Ve
 use super::lan::{Attached, Lan, Member};
 use super::lane::Lane;
 use super::reader::Place;
+use super::samples::{Dropped, Key, Rates, Samples};
 use super::{Journeyed, Listener, publish, uplinks};
 use crate::api::{
-    ArpView, CountersView, DropView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView,
-    StepView, ThreadView, WayView,
+    ArpView, CountersView, FdbView, FlowView, JourneyView, LeaseView, NetworkView, PortView, StatsView, StepView,
+    ThreadView, WayView,
 };
 use crate::daemon::command::{Refusal, Reply};
 
@@ -119,6 +120,16 @@ impl Totals {
         totals
     }
 
+    /// The attached ports.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (PortId, &PortCounters)> {
+        self.ports.iter().map(|(port, counters)| (*port, counters))
+    }
+
+    /// Drops at the gateway's own port.
+    pub(super) fn gateway(&self) -> &DropCounters {
+        &self.gateway
+    }
+
     fn port(&self, port: PortId) -> Option<&PortCounters> {
         self.ports.get(&port)
     }
@@ -168,14 +179,7 @@ pub(super) fn leases(lan: &Lan, now: Instant) -> Vec<LeaseView> {
         mac: lease.mac,
         name: lease.name,
         hostname: lease.hostname,
-        state: match lease.state {
-            State::Offered => "offered",
-            State::Bound => "bound",
-            State::Reserved => "reserved",
-            State::Declined => "declined",
-            State::Released => "released",
-        }
-        .into(),
+        state: super::metrics::state_name(lease.state).into(),
         expires_s: lease.expires_in,
     };
     // A released address is remembered for its last holder, but it is nobody's.
@@ -191,43 +195,60 @@ pub(super) fn relayed(lan: &Lan, flow: &tapswitch_relay::FlowView) -> FlowView {
         _ => end.to_string(),
     };
     let way = |src, dst, bytes| WayView { src: end(src), dst: end(dst), packets: None, bytes };
+    let (up, down) = (way(flow.src, flow.dst, flow.up_bytes), way(flow.dst, flow.src, flow.down_bytes));
+    let (reason, original, reply) = if flow.published { ("forward", down, up) } else { ("relayed", up, down) };
     FlowView {
         network: lan.plan.name.clone(),
         name: Some(lan.name_of(flow.port)),
         id: None,
         proto: flow.proto.into(),
         state: flow.state.into(),
-        reason: "relayed".into(),
-        original: way(flow.src, flow.dst, flow.up_bytes),
-        reply: way(flow.dst, flow.src, flow.down_bytes),
+        reason: reason.into(),
+        original,
+        reply,
         via: (flow.via != flow.dst).then(|| end(flow.via)),
         idle_s: flow.idle_s,
         expires_s: Some(flow.expires_s),
     }
 }
 
-pub(super) fn drops(lan: &Lan, totals: &Totals) -> Vec<DropView> {
-    let view = |name: &str, drops: &DropCounters| -> Vec<DropView> {
-        drops
-            .iter()
-            .map(|(reason, count)| DropView {
-                network: lan.plan.name.clone(),
-                name: name.to_string(),
-                reason: reason.name().into(),
-                count,
-                text: reason.text().into(),
-            })
-            .collect()
-    };
-    let mut views = view("gateway", &totals.gateway);
-    let mut ports: Vec<_> = attached(lan).map(|(name, _, attached)| (attached.port, name)).collect();
-    ports.sort();
-    for (port, name) in ports {
-        if let Some(counters) = totals.port(port) {
-            views.extend(view(name, &counters.drops));
+pub(super) fn drops(lan: &Lan, lanes: &[Lane], rates: &Rates, now: Instant) -> Vec<Dropped> {
+    let totals = Totals::of(lan, lanes);
+    let mut samples = Samples::default();
+    samples.add(lan.taps.samples());
+    lanes.iter().for_each(|lane| samples.add(lane.state().parts[lan.index].taps.samples()));
+    let mut ports: Vec<_> = attached(lan).map(|(name, _, attached)| (attached, name.as_str())).collect();
+    ports.sort_by_key(|(attached, _)| attached.port);
+    let gateway = (PortId::GATEWAY, 0, "gateway", &totals.gateway);
+    let ports = ports.into_iter().filter_map(|(attached, name)| {
+        Some((attached.port, attached.serial, name, &totals.port(attached.port)?.drops))
+    });
+    let mut rows = Vec::new();
+    for (port, serial, name, drops) in std::iter::once(gateway).chain(ports) {
+        rows.extend(drops.iter().map(|(reason, count)| Dropped {
+            network: lan.plan.name.clone(),
+            name: name.to_owned(),
+            reason,
+            count,
+            rate: rates.rate((lan.index, serial, reason), count, now),
+            sample: samples.take(port, reason),
+        }));
+    }
+    rows
+}
+
+/// All drops that were counted so far.
+pub(super) fn drop_counts(networks: &[Lan], lanes: &[Lane]) -> HashMap<Key, u64> {
+    let mut counts = HashMap::new();
+    for lan in networks {
+        let totals = Totals::of(lan, lanes);
+        counts.extend(totals.gateway.iter().map(|(reason, count)| ((lan.index, 0, reason), count)));
+        for (_, _, attached) in attached(lan) {
+            let drops = totals.port(attached.port).into_iter().flat_map(|counters| counters.drops.iter());
+            counts.extend(drops.map(|(reason, count)| ((lan.index, attached.serial, reason), count)));
         }
     }
-    views
+    counts
 }
 
 pub(super) fn stats(networks: &[Lan], lanes: &[Lane], threads: Vec<ThreadView>, now: Instant) -> StatsView {

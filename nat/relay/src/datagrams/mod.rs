@@ -48,6 +48,7 @@ use tapswitch_names::{Answer, answer};
 use tapswitch_wire::build::{self, Ip};
 use tapswitch_wire::{DropReason, Emit, FrameOf, Instant, Journey, Mac, Meta, PortId, Stage, Step};
 
+use crate::budget::Budget;
 use crate::flow::{FlowId, FlowView, Key};
 use crate::host::{Batch, Host, HostError, HostIcmp, Marks, Proto, Readiness, Reported};
 use crate::policy::DNS_PORT;
@@ -96,6 +97,41 @@ impl Datagrams {
             evicted: 0,
             refusals: Bucket::default(),
         }
+    }
+
+    /// A copy with at most the session of this flow, and the endpoints by which its source sends. Sockets that would be
+    /// closed to make room are given back to the `budget`.
+    pub(crate) fn copy_for(&self, port: PortId, key: Option<&Key>, now: Instant, budget: &mut Budget) -> Datagrams {
+        let mut copy = Datagrams::new();
+        let Some(Key { proto, src: SocketAddr::V4(src), dst: SocketAddr::V4(dst) }) = key else { return copy };
+        let same = |endpoint: &Endpoint| {
+            let Endpoint { proto, src, way, port, mac, listens, last, .. } = *endpoint;
+            Endpoint { listens, ..Endpoint::new(proto, src, way, port, mac, last) }
+        };
+        for (redirected, ipv6) in [(false, false), (false, true), (true, false), (true, true)] {
+            let source = self.table.by_source(*proto, *src, Way { redirected, ipv6 });
+            if let Some(endpoint) = source.and_then(|at| self.table.look(at)) {
+                copy.table.insert_endpoint(same(endpoint), true);
+            }
+        }
+        if let Some(session) = self.table.look_for(*proto, *src, *dst)
+            && let Some(endpoint) = self.table.look(session.endpoint)
+        {
+            let known = copy.table.by_source(*proto, *src, endpoint.way);
+            let at = known.unwrap_or_else(|| copy.table.insert_endpoint(same(endpoint), false));
+            let class = Class::of(*proto, *dst);
+            copy.table.insert_session(Session::new(at, session.dst, session.via, class, session.last));
+        }
+        let mut idle = None;
+        while budget.check(port).is_err() {
+            let left = idle.get_or_insert_with(|| self.table.idle_endpoints(port, now, IDLE));
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
+            budget.give(port);
+        }
+        copy
     }
 
     /// Number of sessions.

@@ -285,6 +285,22 @@ impl Table {
         container.lists[SPENT].head().or(busy.filter(is_idle))
     }
 
+    /// How many endpoints [`Table::idle_endpoint`] would name, one after the other.
+    pub(super) fn idle_endpoints(&self, port: PortId, now: Instant, idle: Duration) -> usize {
+        let may_go = |endpoint: &Endpoint| endpoint.list == SPENT || endpoint.list == BUSY && now - endpoint.last >= idle;
+        self.endpoints.iter().filter(|(_, endpoint)| endpoint.port == port && may_go(endpoint)).count()
+    }
+
+    /// An endpoint, for a look at it.
+    pub(super) fn look(&self, endpoint: u32) -> Option<&Endpoint> {
+        self.endpoints.get(endpoint)
+    }
+
+    /// The session of a container's tuple, for a look at it.
+    pub(super) fn look_for(&self, proto: Proto, src: SocketAddrV4, dst: SocketAddrV4) -> Option<&Session> {
+        self.sessions.get(self.by_tuple(proto, src, dst)?)
+    }
+
     /// The session of a container that can go first: of the endpoint that was used least recently, the one that was.
     pub(super) fn oldest_session(&self, port: PortId, listens: bool) -> Option<u32> {
         let container = self.containers.get(&port)?;

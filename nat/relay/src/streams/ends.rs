@@ -6,7 +6,7 @@ use crate::flow::Key;
 use crate::host::Proto;
 
 /// The container's end and the other one, as the container sees them. IPv4 costs 16 bytes; IPv6 stands elsewhere.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Ends {
     V4 { src: Ipv4Addr, dst: Ipv4Addr, src_port: u16, dst_port: u16 },
     V6(Box<(SocketAddr, SocketAddr)>),

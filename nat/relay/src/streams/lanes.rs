@@ -68,6 +68,13 @@ impl Lanes {
         id
     }
 
+    /// The lane of a container as another table counts it, with one flow more.
+    pub(crate) fn join_as(&mut self, port: PortId, other: &Lanes) -> LaneId {
+        let id = self.join(port);
+        self.lane(id).half_open = other.half_open(port);
+        id
+    }
+
     /// A flow is established, or was given up before.
     pub(crate) fn opened(&mut self, lane: LaneId) {
         let half_open = &mut self.lane(lane).half_open;

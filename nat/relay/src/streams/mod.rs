@@ -60,6 +60,20 @@ impl Streams {
         }
     }
 
+    /// A copy with at most this flow, in which a container has as many connections half open.
+    pub(crate) fn copy_for(&self, port: PortId, key: Option<&Key>) -> Streams {
+        let mut copy = Streams::new();
+        copy.lanes.join_as(port, &self.lanes);
+        let found = key.and_then(|key| Some((key, self.table.find(key)?)));
+        if let Some((key, id)) = found
+            && let Some(flow) = self.table.look(id)
+        {
+            let lane = copy.lanes.join_as(self.lanes.port(flow.lane), &self.lanes);
+            copy.table.adopt(flow.clone(), lane, self.table.via(id, key));
+        }
+        copy
+    }
+
     /// Number of flows.
     pub(crate) fn len(&self) -> usize {
         self.table.len()

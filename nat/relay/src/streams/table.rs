@@ -23,6 +23,7 @@ use crate::host::Proto;
 use crate::pages::Pages;
 
 /// One flow.
+#[derive(Clone)]
 pub(crate) struct Flow {
     pub ends: Ends,
     /// The container's MAC address, from its latest frame.
@@ -119,6 +120,17 @@ impl Table {
             key.map_or(0, |key| Self::hash(keys, key.src, key.dst))
         };
         by_key.insert_unique(Self::hash(keys, key.src, key.dst), id.index() as u32, rehash);
+    }
+
+    /// Puts a flow of another table into this one, in which its container has this lane.
+    pub(crate) fn adopt(&mut self, flow: Flow, lane: LaneId, via: SocketAddr) {
+        let id = self.reserve();
+        self.insert(id, Flow { generation: id.generation(), lane, queued: false, ..flow }, via);
+    }
+
+    /// A flow, for a look at it.
+    pub(crate) fn look(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id.index()).filter(|flow| flow.generation == id.generation())
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<FlowId> {

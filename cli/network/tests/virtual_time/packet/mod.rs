@@ -28,6 +28,7 @@ use tapswitch_wire::{DropReason, Instant, Journey, Mac, Meta, PortId, Unheard, V
 
 use crate::outside::Outside;
 use crate::trace::check_frame;
+pub use frames::coming;
 use frames::{is_at, who_has};
 
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

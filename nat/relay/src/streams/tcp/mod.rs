@@ -122,6 +122,7 @@ fn before(a: u32, b: u32) -> bool {
 }
 
 /// One connection. Sequence numbers wrap.
+#[derive(Clone)]
 pub(crate) struct Tcp {
     /// What is under way.
     active: Option<Box<Active>>,
@@ -170,6 +171,7 @@ pub(crate) struct Tcp {
 }
 
 /// What is needed while something is under way.
+#[derive(Clone)]
 struct Active {
     /// The container's IP and transport header of the SYN, for an ICMP error about it, while the host connects.
     syn: Box<[u8]>,
