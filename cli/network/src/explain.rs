@@ -10,8 +10,7 @@
 //! What is copied is bounded, since it is copied between two turns of frames: the FDB, the gateway's neighbours, and of the
 //! uplink's sessions only those that this frame can have to do with. Leases are copied for what is addressed to the address
 //! service alone. What must not be guessed, as outside ports, is drawn from copies of the same generators, so that the frame
-//! would get the ports that are named here, if it came next. The numbers by which the relay's own TCP end begins are the one
-//! exception.
+//! would get what is named here, if it came next.
 //!
 //! What only the outside knows (whether somebody listens, whether a frame is lost) no copy can tell: [`Explained::asked`]
 //! names what the host would be asked to do.

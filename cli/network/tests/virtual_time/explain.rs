@@ -1,17 +1,21 @@
 //! What `explain` says is what then happens, and asking changes nothing.
 
+mod life;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use proptest::prelude::*;
-use tapswitch_conntrack::{self as conntrack, Dependence, Forward, PortChoice, Protocol};
+use tapswitch_conntrack::{Forward, Protocol, Realm};
 use tapswitch_network::{Asked, Config, Explained, Network, Ports, Uplink};
 use tapswitch_relay::{Limits, Policy};
-use tapswitch_wire::build::{self, Arp, Ip, Link, Tcp};
-use tapswitch_wire::{DropReason, Instant, Mac, Meta, PortId, Recorded, Verdict, checksum, render};
+use tapswitch_wire::build::{self, Ip, Link, Tcp};
+use tapswitch_wire::{DropReason, FrameRef, Instant, Mac, Meta, PortId, Recorded, Verdict, render};
 
-use crate::outside::{ECHO, OWN, Outside, RESOLVER, SERVER, SILENT};
+use crate::outside::{ECHO, OWN, Outside, RESOLVER, SERVER};
 use crate::packet::{A, B, FAR, GATEWAY, House, OTHER, OURS, PORT_A, PORT_B, ROUTER, mac, seconds};
 use crate::trace::Trace;
+use life::{AROUND, Event, OUTSIDE, Random, life, syn, told};
 
 /// Notes what is sent.
 #[derive(Default, PartialEq, Debug)]
@@ -76,173 +80,6 @@ fn agree(network: &mut Network<Outside>, port: PortId, meta: Meta, frame: &[u8],
     verdict
 }
 
-/// What happens next in a random life.
-#[derive(Clone, Debug)]
-enum Event {
-    /// A container sends.
-    Frame(Random),
-    /// A frame from outside comes, if there is one by packets: to this port, from this one.
-    Arrives(u16, u16, bool),
-    /// So many seconds pass.
-    Pass(u64),
-}
-
-#[derive(Clone, Debug)]
-struct Random {
-    port: PortId,
-    src_mac: Mac,
-    dst_mac: Mac,
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    kind: u8,
-    ports: (u16, u16),
-    ttl: u8,
-    may_fragment: bool,
-    /// Fragment offset in units of eight bytes, and whether more follow.
-    fragment: Option<(u16, bool)>,
-    len: usize,
-    flags: u8,
-}
-
-impl Random {
-    fn frame(&self) -> (Meta, Vec<u8>) {
-        let link = Link { src: self.src_mac, dst: self.dst_mac };
-        let ip = Ip { src: self.src.into(), dst: self.dst.into(), ttl: self.ttl, tos: 0, id: 77 };
-        let payload = vec![7; self.len];
-        let (sport, dport) = self.ports;
-        let mut out = Vec::new();
-        let mut meta = Meta::PLAIN;
-        match self.kind {
-            0 => {
-                let who = Arp { operation: 1, sha: self.src_mac, spa: self.src, tha: Mac::default(), tpa: self.dst };
-                build::arp(&mut out, link, who);
-                return (meta, out);
-            }
-            1 | 2 => {
-                let tcp = Tcp {
-                    src_port: sport,
-                    dst_port: dport,
-                    seq: 1_000,
-                    ack: 0,
-                    flags: self.flags,
-                    window: 500,
-                    options: &[],
-                };
-                meta = build::tcp(&mut out, link, ip, tcp, payload.len());
-                out.extend(payload);
-            }
-            3 => build::icmp(&mut out, link, ip, 8, 0, [0, sport as u8, 0, 1], &payload),
-            // An error about a packet that may be of a session.
-            4 => {
-                let mut quoted = Vec::new();
-                let back = Ip { src: self.dst.into(), dst: self.src.into(), ..ip };
-                build::udp(&mut quoted, link, back, dport, sport, &[]);
-                build::icmp(&mut out, link, ip, 3, 3, [0; 4], &quoted[14..]);
-            }
-            5 => build::udp(&mut out, link, ip, 68, 67, &payload),
-            _ => build::udp(&mut out, link, ip, sport, dport, &payload),
-        }
-        if self.may_fragment {
-            let (offset, more) = self.fragment.unwrap_or_default();
-            let field = offset | if more { 0x2000 } else { 0 };
-            out[20..22].copy_from_slice(&field.to_be_bytes());
-            out[24..26].copy_from_slice(&[0, 0]);
-            let check = checksum::checksum(0, &out[14..34]);
-            out[24..26].copy_from_slice(&check.to_be_bytes());
-        }
-        (meta, out)
-    }
-}
-
-fn random(destinations: &'static [Ipv4Addr]) -> impl Strategy<Value = Random> {
-    let stations = vec![mac(A), mac(A), mac(B), mac(GATEWAY), Mac([2, 5, 5, 5, 5, 5])];
-    let to = vec![mac(GATEWAY), mac(GATEWAY), mac(GATEWAY), mac(A), mac(B), Mac::BROADCAST, Mac([2, 6, 6, 6, 6, 6])];
-    let link = (prop_oneof![Just(PORT_A), Just(PORT_B)], prop::sample::select(stations), prop::sample::select(to));
-    let src = prop::sample::select(vec![A, A, A, B, Ipv4Addr::new(10, 9, 9, 9), Ipv4Addr::UNSPECIFIED]);
-    let ends = (src, prop::sample::select(destinations));
-    let ports = (prop::sample::select(vec![40_000, 40_001, 40_003]), prop::sample::select(vec![7, 53, 80, 9_000]));
-    let fragment = prop::option::weighted(0.3, (prop::sample::select(vec![0, 1, 2, 100]), any::<bool>()));
-    let ttl = prop::sample::select(vec![64, 64, 64, 2, 1]);
-    let len = prop::sample::select(vec![0, 8, 100, 1_372, 1_460, 1_500]);
-    let flags = prop::sample::select(vec![2, 2, 2, 16, 17, 4, 18]);
-    (link, ends, 0u8..9, ports, (ttl, any::<bool>(), fragment, len, flags)).prop_map(
-        |((port, src_mac, dst_mac), (src, dst), kind, ports, (ttl, may_fragment, fragment, len, flags))| Random {
-            port,
-            src_mac: if src == A && port == PORT_A { mac(A) } else { src_mac },
-            dst_mac,
-            src,
-            dst,
-            kind,
-            ports,
-            ttl,
-            may_fragment,
-            fragment,
-            len,
-            flags,
-        },
-    )
-}
-
-fn life(destinations: &'static [Ipv4Addr]) -> impl Strategy<Value = Vec<Event>> {
-    let ports = (prop::sample::select(vec![40_000, 40_001, 40_003, 8_080]), prop::sample::select(vec![7, 80, 9_000]));
-    let event = prop_oneof![
-        12 => random(destinations).prop_map(Event::Frame),
-        2 => (ports, any::<bool>()).prop_map(|((to, from), tcp)| Event::Arrives(to, from, tcp)),
-        1 => prop::sample::select(vec![0, 1, 5, 70, 130, 400, 8_000]).prop_map(Event::Pass),
-    ];
-    prop::collection::vec(event, 1..40)
-}
-
-/// How a packet uplink is told to be.
-fn told() -> impl Strategy<Value = (conntrack::Config, bool, bool)> {
-    let dependence = || prop::sample::select(Dependence::ALL.to_vec());
-    let limits = prop::sample::select(vec![
-        conntrack::Limits::default(),
-        conntrack::Limits { sessions: 3, ..conntrack::Limits::default() },
-        conntrack::Limits { owner_sessions: 2, ..conntrack::Limits::default() },
-        conntrack::Limits { owner_ports: 1, ..conntrack::Limits::default() },
-        conntrack::Limits { owner_rate: 2, ..conntrack::Limits::default() },
-    ]);
-    let choice = prop::sample::select(PortChoice::ALL.to_vec());
-    let range = prop::sample::select(vec![1_024..=65_535, 40_000..=40_001]);
-    (dependence(), dependence(), limits, choice, range, any::<[bool; 4]>()).prop_map(
-        |(mapping, filtering, limits, ports, port_range, [hairpin, isolate, publish, translate])| {
-            let subnet = "10.0.0.0/24".parse().expect("a subnet");
-            let config = conntrack::Config {
-                mapping,
-                filtering,
-                limits,
-                ports,
-                port_range,
-                hairpin,
-                translate: translate || publish,
-                ..conntrack::Config::new(subnet)
-            };
-            (config, isolate, publish)
-        },
-    )
-}
-
-const AROUND: &[Ipv4Addr] = &[
-    GATEWAY,
-    A,
-    B,
-    OURS,
-    FAR,
-    FAR,
-    FAR,
-    OTHER,
-    OTHER,
-    Ipv4Addr::new(10, 0, 0, 99),
-    Ipv4Addr::new(10, 0, 0, 255),
-    Ipv4Addr::new(224, 0, 0, 251),
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::LOCALHOST,
-];
-
-const OUTSIDE: &[Ipv4Addr] =
-    &[GATEWAY, GATEWAY, A, B, SERVER, SERVER, SERVER, SILENT, OWN, Ipv4Addr::new(169, 254, 169, 254)];
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
 
@@ -293,10 +130,10 @@ proptest! {
                 Event::Frame(random) => {
                     let (meta, frame) = random.frame();
                     agree(&mut user.network, random.port, meta, &frame, user.now);
-                    user.turn();
+                    drop(user.turn());
                 }
-                Event::Arrives(..) => user.pass(0),
-                Event::Pass(time) => user.pass(time),
+                Event::Arrives(..) => drop(user.pass(0)),
+                Event::Pass(time) => drop(user.pass(time)),
             }
         }
     }
@@ -338,44 +175,30 @@ impl User {
         User { network, now }
     }
 
-    /// One turn of the loop.
-    fn turn(&mut self) {
+    /// One turn of the loop. Returns what was sent.
+    fn turn(&mut self) -> Noted {
         let now = self.now;
-        let sent = &mut Noted::default();
+        let mut sent = Noted::default();
         let events = self.network.host().map(|outside| outside.poll(now)).unwrap_or_default();
         for (flow, ready) in events {
-            self.network.host_event(flow, ready, now, sent);
+            self.network.host_event(flow, ready, now, &mut sent);
         }
-        self.network.poll(now, sent, &mut |_| {});
+        self.network.poll(now, &mut sent, &mut |_| {});
+        sent
     }
 
-    /// A moment passes, so that the host's answers come, and then so many seconds.
-    fn pass(&mut self, time: u64) {
-        for step in [seconds(0), std::time::Duration::from_millis(20), seconds(time)] {
+    /// A moment passes, so that the host's answers come, and then so many seconds. Returns what was sent.
+    fn pass(&mut self, time: u64) -> Noted {
+        let mut all = Noted::default();
+        for step in [seconds(0), Duration::from_millis(20), seconds(time)] {
             self.now = self.now + step;
-            self.turn();
+            all.0.append(&mut self.turn().0);
         }
+        all
     }
 
     fn explained(&mut self, meta: Meta, frame: &[u8]) -> (Explained, Noted) {
         explained(&mut self.network, PORT_A, meta, frame, self.now)
-    }
-}
-
-fn syn(src: Ipv4Addr, dst: Ipv4Addr, dport: u16) -> Random {
-    Random {
-        port: PORT_A,
-        src_mac: mac(A),
-        dst_mac: mac(GATEWAY),
-        src,
-        dst,
-        kind: 1,
-        ports: (40_000, dport),
-        ttl: 64,
-        may_fragment: false,
-        fragment: None,
-        len: 0,
-        flags: 2,
     }
 }
 
@@ -521,4 +344,65 @@ fn a_dhcp_client_would_get_the_offer_that_it_then_gets_and_no_address_is_taken_b
     user.network.rx(PORT_A, Meta::PLAIN, &mut frame, user.now, &mut journey, &mut sent, &mut |_| {});
     assert_eq!((said.steps, would_be_sent), (journey.steps, sent));
     assert_eq!(user.network.leases(user.now).len(), 1);
+}
+
+#[test]
+fn every_segment_of_a_connection_is_explained_as_it_then_goes() {
+    const LATER: u32 = 1_001;
+    let mut user = User::new(Limits::default());
+    let segment = |seq, ack, flags, payload: &[u8]| {
+        let ip = Ip { src: A.into(), dst: SERVER.into(), ttl: 64, tos: 0, id: 0 };
+        let tcp = Tcp { src_port: 40_000, dst_port: ECHO, seq, ack, flags, window: 9_000, options: &[] };
+        let mut frame = Vec::new();
+        let meta = build::tcp(&mut frame, Link { src: mac(A), dst: mac(GATEWAY) }, ip, tcp, payload.len());
+        frame.extend_from_slice(payload);
+        (meta, frame)
+    };
+    let who = Random { kind: 0, dst: GATEWAY, ..syn(A, GATEWAY, 0) }.frame().1;
+    agree(&mut user.network, PORT_A, Meta::PLAIN, &who, user.now);
+    let (meta, frame) = segment(1_000, 0, 2, &[]);
+    agree(&mut user.network, PORT_A, meta, &frame, user.now);
+    let sent = user.pass(0);
+    let syn_ack = sent.0.iter().map(|(_, frame)| frame).find(|frame| frame[12] == 8 && frame[47] == 0x12);
+    let syn_ack = syn_ack.unwrap_or_else(|| panic!("no answer to the SYN: {sent:?}"));
+    let ack = u32::from_be_bytes([syn_ack[38], syn_ack[39], syn_ack[40], syn_ack[41]]) + 1;
+    for (seq, flags, payload, bytes) in [
+        (LATER, 0x10, &b""[..], None),
+        (LATER, 0x18, b"hello", Some(5)),
+        // Out of order, then what was missing, then all of it again.
+        (LATER + 15, 0x18, b"world", None),
+        (LATER + 5, 0x18, b"0123456789", Some(10)),
+        (LATER, 0x18, b"hello", None),
+        // Far outside of the window.
+        (LATER.wrapping_sub(5_000_000), 0x18, b"?", None),
+    ] {
+        let (meta, frame) = segment(seq, ack, flags, payload);
+        let (said, _) = user.explained(meta, &frame);
+        let written = bytes.map(|bytes| Asked::Write { bytes });
+        assert_eq!(said.asked, written.into_iter().collect::<Vec<_>>(), "{}", render(&meta, &frame));
+        agree(&mut user.network, PORT_A, meta, &frame, user.now);
+        user.pass(0);
+    }
+    let (meta, frame) = segment(LATER + 15, ack, 0x14, &[]);
+    agree(&mut user.network, PORT_A, meta, &frame, user.now);
+    user.pass(0);
+    let (meta, frame) = segment(LATER + 15, ack, 0x10, &[]);
+    assert_eq!(agree(&mut user.network, PORT_A, meta, &frame, user.now), Verdict::Drop(DropReason::NoSuchFlow));
+}
+
+#[test]
+fn a_copy_holds_the_session_of_the_packet_and_none_of_the_thousand_others() {
+    let mut house = House::met(|_| {});
+    for dport in 1..=1_000 {
+        let (_, frame) = Random { kind: 6, len: 8, ..syn(A, FAR, dport) }.frame();
+        house.send(PORT_A, &frame);
+    }
+    assert_eq!(house.sessions(), 1_000);
+    let conntrack = house.network.conntrack().expect("a packet uplink");
+    let sessions_for = |dst, dport| {
+        let (meta, frame) = Random { kind: 6, len: 8, ..syn(A, dst, dport) }.frame();
+        let frame = FrameRef::parse(meta, &frame[..]).expect("a frame");
+        conntrack.copy_for(Realm::Inside, &frame, PORT_A.0, house.now).len()
+    };
+    assert_eq!((sessions_for(FAR, 7), sessions_for(FAR, 2_000), sessions_for(OTHER, 7)), (1, 0, 0));
 }
