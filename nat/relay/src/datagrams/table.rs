@@ -287,7 +287,8 @@ impl Table {
 
     /// How many endpoints [`Table::idle_endpoint`] would name, one after the other.
     pub(super) fn idle_endpoints(&self, port: PortId, now: Instant, idle: Duration) -> usize {
-        let may_go = |endpoint: &Endpoint| endpoint.list == SPENT || endpoint.list == BUSY && now - endpoint.last >= idle;
+        let may_go =
+            |endpoint: &Endpoint| endpoint.list == SPENT || endpoint.list == BUSY && now - endpoint.last >= idle;
         self.endpoints.iter().filter(|(_, endpoint)| endpoint.port == port && may_go(endpoint)).count()
     }
 

@@ -175,7 +175,12 @@ impl<H: Host> Side<'_, H> {
             self.state_changed(id, now);
         }
         match next {
-            Next::Go => self.enqueue(id),
+            Next::Go => {
+                if self.streams.table.get(id).is_some_and(|flow| flow.tcp.wants_update()) {
+                    self.with_tcp(id, now, out, |tcp, path, out| tcp.send_ack(path, out));
+                }
+                self.enqueue(id);
+            }
             Next::Drop(reason) => {
                 if reason == DropReason::TcpOutOfOrder {
                     // One acknowledgement for each: the container counts them to see a loss (RFC 5681 3.2).

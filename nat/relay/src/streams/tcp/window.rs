@@ -16,6 +16,13 @@ impl Tcp {
         room.min(self.reach())
     }
 
+    /// Whether the container should hear of more room before the turn ends: it has used half of what it may send, and
+    /// would otherwise stand still before the frames that are there are worked off.
+    pub(crate) fn wants_update(&self) -> bool {
+        let half = self.reach() / 2;
+        self.ack_due && self.offered() < half && self.window() >= self.offered() + half / 2
+    }
+
     /// The largest window that can be offered.
     fn reach(&self) -> u32 {
         if self.scaling { WINDOW } else { 0xffff }
