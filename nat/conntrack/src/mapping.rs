@@ -107,7 +107,8 @@ impl Mappings {
             for ip in remotes {
                 let sought = Peer { mapping: *number, ip: *ip, sessions: 0 };
                 let is_it = |peer: &Peer| (peer.mapping, peer.ip) == (*number, *ip);
-                let sessions = self.peers.as_ref().and_then(|peers| peers.find(hash(&sought), is_it)).map(|p| p.sessions);
+                let sessions =
+                    self.peers.as_ref().and_then(|peers| peers.find(hash(&sought), is_it)).map(|p| p.sessions);
                 if let (Some(sessions), Some(peers)) = (sessions, &mut copy.peers) {
                     let peer = Peer { mapping: renamed, ip: *ip, sessions };
                     let is_it = |other: &Peer| (other.mapping, other.ip) == (renamed, *ip);

@@ -4,7 +4,7 @@
 //! the left one has settled the matter. An answer is two bits, *surely yes* and *surely no*; neither means that it is
 //! not known yet. The stack of answers is therefore two numbers, each with one bit for every pending answer, and the
 //! three-valued logic is a handful of bit operations. Only a right operand in parentheses makes the stack grow, so its
-//! height is bounded by [`MAX_NESTING`](crate::MAX_NESTING).
+//! height is bounded by [`MAX_NESTING`].
 
 use std::net::IpAddr;
 use std::ops::Deref;

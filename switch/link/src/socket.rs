@@ -58,9 +58,8 @@ pub fn send_many(socket: BorrowedFd<'_>, messages: &[(SocketAddr, &[u8], &[u8])]
     // SAFETY: the first `count` headers are initialized, and what they point to outlives the call: addresses and parts on
     // this stack, bytes and control messages lent by the caller, which the kernel only reads. An `IoSlice` has the layout
     // of an `iovec`.
-    let sent = unsafe {
-        libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count as _, libc::MSG_DONTWAIT as _)
-    };
+    let sent =
+        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count as _, libc::MSG_DONTWAIT as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
@@ -120,9 +119,7 @@ pub fn receive_many(
         let from = unsafe { SockaddrStorage::from_raw(name.as_ptr().cast(), Some(header.msg_hdr.msg_namelen)) };
         let from = from.and_then(|from| match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
             (Some(from), _) => Some(SocketAddr::V4(SocketAddrV4::new(from.ip(), from.port()))),
-            (_, Some(from)) => {
-                Some(SocketAddrV6::new(from.ip(), from.port(), from.flowinfo(), from.scope_id()).into())
-            }
+            (_, Some(from)) => Some(SocketAddrV6::new(from.ip(), from.port(), from.flowinfo(), from.scope_id()).into()),
             _ => None,
         });
         #[allow(clippy::unnecessary_cast, reason = "musl has another type")]
@@ -196,13 +193,7 @@ pub fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut len = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `info`, for which any bytes are valid.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut len)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());

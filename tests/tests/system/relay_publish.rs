@@ -39,7 +39,7 @@ fn bound<T: Send>(place: &impl Enter, ip: &str, port: u16, bind: impl Fn(SocketA
 
 /// Asks a server in `web` by `to`, and says whom the server sees and whom the client is.
 fn over_tcp(web: &Container, inner: u16, from: &Place<'_>, to: SocketAddr) -> (SocketAddr, SocketAddr) {
-    let server = bound(web, "0.0.0.0", inner, |to| TcpListener::bind(to));
+    let server = bound(web, "0.0.0.0", inner, TcpListener::bind);
     server.set_nonblocking(true).expect("an option");
     let mut client = from.inside(|| TcpStream::connect_timeout(&to, SOON)).unwrap_or_else(|e| panic!("{to}: {e}"));
     client.set_read_timeout(Some(SOON)).expect("an option");
@@ -58,7 +58,7 @@ fn over_tcp(web: &Container, inner: u16, from: &Place<'_>, to: SocketAddr) -> (S
 
 /// The same over UDP. The client takes answers from where it asked only.
 fn over_udp(web: &Container, inner: u16, from: &Place<'_>, to: SocketAddr) -> (SocketAddr, SocketAddr) {
-    let server = bound(web, "0.0.0.0", inner, |to| UdpSocket::bind(to));
+    let server = bound(web, "0.0.0.0", inner, UdpSocket::bind);
     let client = from.inside(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(to).map(|()| socket)
@@ -350,7 +350,7 @@ fn a_container_whose_port_was_taken_meanwhile_hears_by_whom_and_can_do_without()
     switch.cli("unpublish web 8080:80").fails().says("does not publish");
     // Another process likewise.
     switch.cli("detach web").ok();
-    let held = bound(world.gw(), LOOPBACK, 8081, |to| TcpListener::bind(to));
+    let held = bound(world.gw(), LOOPBACK, 8081, TcpListener::bind);
     attach(&switch, &web).fails().says("8081").says("in use by");
     drop(held);
     eventually("the port is free, and it is attached", SOON, || {
@@ -395,8 +395,8 @@ fn who_has_a_port_is_named() {
         switch.cli(&format!("publish a 8080:82/{proto}")).fails().says("published for it already");
     }
     // Whether the process may be seen depends on its rights; its user can be seen anyway.
-    let _tcp = bound(world.gw(), LOOPBACK, 8081, |to| TcpListener::bind(to));
-    let _udp = bound(world.gw(), HOST, 8081, |to| UdpSocket::bind(to));
+    let _tcp = bound(world.gw(), LOOPBACK, 8081, TcpListener::bind);
+    let _udp = bound(world.gw(), HOST, 8081, UdpSocket::bind);
     for proto in ["tcp", "udp"] {
         switch.cli(&format!("publish b 8081:81/{proto}")).fails().says("port 8081").says("in use by");
     }

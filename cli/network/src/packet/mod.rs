@@ -212,8 +212,7 @@ impl Packet {
     /// One that treats this frame of a container as this one would, and changes nothing here.
     pub(crate) fn copy_for(&self, port: PortId, frame: &FrameRef<'_>, now: Instant) -> Packet {
         let is_fragment = frame.parsed().fragment.is_some();
-        let fragments =
-            if is_fragment { self.fragments.clone() } else { Fragments::new(Limits::default(), self.key) };
+        let fragments = if is_fragment { self.fragments.clone() } else { Fragments::new(Limits::default(), self.key) };
         Packet {
             told: self.told.clone(),
             conntrack: Arc::new(self.conntrack.copy_for(Realm::Inside, frame, port.0, now)),

@@ -1,164 +1,92 @@
-//! One packet of a pcap or pcapng file.
-//!
-//! Both formats have either byte order. Blocks of pcapng that hold no packet are skipped. A file is somebody else's, so
-//! every length in it is checked before it is believed, and no more than one record is in memory at a time.
+//! One packet of a pcap or pcapng file, read by the crate pcap-file.
 
-use std::io::{self, Read};
+use std::fmt::Display;
+use std::io::Read;
 
-/// The longest record or block that is read.
-const MAX_RECORD: u32 = 16 << 20;
-/// The link type of Ethernet.
-const ETHERNET: u16 = 1;
+use pcap_file::DataLink;
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
 
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const OLD_PACKET: u32 = 2;
-const SIMPLE: u32 = 3;
-const ENHANCED: u32 = 6;
+/// How a pcapng file begins.
+const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// The bytes of the packet with this number, the first being 1.
 ///
 /// # Errors
 /// What is wrong with the file, in words that say what to do.
 pub(super) fn packet(mut file: impl Read, number: u64) -> Result<Vec<u8>, String> {
-    let magic: [u8; 4] = array(&mut file)?.ok_or("the file is empty; name a pcap or pcapng file")?;
-    match magic {
-        [0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1] => pcap(file, Order::Little, number),
-        [0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d] => pcap(file, Order::Big, number),
-        [0x0a, 0x0d, 0x0d, 0x0a] => pcapng(file, number),
-        _ => Err("it is neither pcap nor pcapng; is it compressed?".into()),
-    }
+    let mut magic = [0; 4];
+    file.read_exact(&mut magic).map_err(|_| "the file is empty; name a pcap or pcapng file")?;
+    let file = magic.as_slice().chain(file);
+    if magic == PCAPNG { of_pcapng(file, number) } else { of_pcap(file, number) }
 }
 
-#[derive(Clone, Copy)]
-enum Order {
-    Little,
-    Big,
-}
-
-impl Order {
-    fn long(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Order::Little => u32::from_le_bytes(bytes),
-            Order::Big => u32::from_be_bytes(bytes),
+fn of_pcap(file: impl Read, number: u64) -> Result<Vec<u8>, String> {
+    let wrong = |error| format!("it is neither pcap nor pcapng ({error}); is it compressed?");
+    let mut reader = PcapReader::new(file).map_err(wrong)?;
+    let link = reader.header().datalink;
+    let mut seen = 0;
+    while let Some(packet) = reader.next_packet() {
+        let packet = packet.map_err(damaged)?;
+        seen += 1;
+        if seen == number {
+            return whole(link, &packet.data, packet.orig_len);
         }
     }
-
-    fn long_at(self, bytes: &[u8], at: usize) -> Result<u32, String> {
-        let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
-        Ok(self.long(*bytes))
-    }
-
-    fn short_at(self, bytes: &[u8], at: usize) -> Result<u16, String> {
-        let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
-        Ok(match self {
-            Order::Little => u16::from_le_bytes(*bytes),
-            Order::Big => u16::from_be_bytes(*bytes),
-        })
-    }
+    Err(too_few(seen))
 }
 
-fn cut() -> String {
-    "the file is cut off or damaged; open it with Wireshark to see how much of it is sound".into()
+fn of_pcapng(file: impl Read, number: u64) -> Result<Vec<u8>, String> {
+    let mut reader = PcapNgReader::new(file).map_err(damaged)?;
+    let mut seen = 0;
+    while let Some(block) = reader.next_block() {
+        let (interface, data, len) = match block.map_err(damaged)? {
+            Block::EnhancedPacket(packet) => (packet.interface_id, packet.data, packet.original_len),
+            Block::Packet(packet) => (packet.interface_id.into(), packet.data, packet.original_len),
+            Block::SimplePacket(packet) => (0, packet.data, packet.original_len),
+            _ => continue,
+        };
+        seen += 1;
+        if seen == number {
+            let data = data.into_owned();
+            let interface = reader.interfaces().get(interface as usize);
+            return whole(interface.ok_or_else(|| damaged("no such interface"))?.linktype, &data, len);
+        }
+    }
+    Err(too_few(seen))
+}
+
+fn whole(link: DataLink, data: &[u8], len: u32) -> Result<Vec<u8>, String> {
+    if link != DataLink::ETHERNET {
+        return Err(format!("it is no Ethernet frame (link type {link:?}); capture at the container's interface"));
+    }
+    if data.len() < len as usize {
+        return Err(format!("only {} of its {len} bytes were captured; capture without a snap length", data.len()));
+    }
+    Ok(data.to_vec())
+}
+
+fn damaged(error: impl Display) -> String {
+    format!("the file is cut off or damaged ({error}); open it with Wireshark to see how much of it is sound")
 }
 
 fn too_few(packets: u64) -> String {
     format!("there are {packets} packets in it; name one of them with --packet")
 }
 
-/// The next bytes; `None` at the file's end.
-fn array<const N: usize>(file: &mut impl Read) -> Result<Option<[u8; N]>, String> {
-    let mut bytes = [0; N];
-    match file.read_exact(&mut bytes) {
-        Ok(()) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(format!("it cannot be read: {error}")),
-    }
-}
-
-fn take(file: &mut impl Read, len: u32) -> Result<Vec<u8>, String> {
-    if len > MAX_RECORD {
-        return Err(cut());
-    }
-    let mut bytes = Vec::new();
-    file.take(len.into()).read_to_end(&mut bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    if bytes.len() == len as usize { Ok(bytes) } else { Err(cut()) }
-}
-
-fn of_ethernet(link: u16, bytes: Vec<u8>, whole: u32) -> Result<Vec<u8>, String> {
-    if link != ETHERNET {
-        return Err(format!("it is no Ethernet frame (link type {link}); capture at the container's interface"));
-    }
-    if bytes.len() < whole as usize {
-        return Err(format!("only {} of its {whole} bytes were captured; capture without a snap length", bytes.len()));
-    }
-    Ok(bytes)
-}
-
-fn pcap(mut file: impl Read, order: Order, number: u64) -> Result<Vec<u8>, String> {
-    let header: [u8; 20] = array(&mut file)?.ok_or_else(cut)?;
-    let link = order.long_at(&header, 16)? as u16;
-    let mut seen = 0;
-    while let Some(record) = array::<16>(&mut file)? {
-        let bytes = take(&mut file, order.long_at(&record, 8)?)?;
-        seen += 1;
-        if seen == number {
-            return of_ethernet(link, bytes, order.long_at(&record, 12)?);
-        }
-    }
-    Err(too_few(seen))
-}
-
-fn pcapng(mut file: impl Read, number: u64) -> Result<Vec<u8>, String> {
-    let mut order = Order::Little;
-    let mut kind = [0x0a, 0x0d, 0x0d, 0x0a];
-    let mut links: Vec<u16> = Vec::new();
-    let mut seen = 0;
-    loop {
-        let len: [u8; 4] = array(&mut file)?.ok_or_else(cut)?;
-        let mut read = 8;
-        if order.long(kind) == SECTION {
-            // The same in either order; the next word tells which one the section has.
-            order = match array(&mut file)?.ok_or_else(cut)? {
-                [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
-                [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
-                _ => return Err(cut()),
-            };
-            links.clear();
-            read = 12;
-        }
-        let body = take(&mut file, order.long(len).checked_sub(read).ok_or_else(cut)?)?;
-        let (interface, captured, whole, start) = match order.long(kind) {
-            INTERFACE => {
-                links.push(order.short_at(&body, 0)?);
-                (0, 0, 0, 0)
-            }
-            ENHANCED => (order.long_at(&body, 0)?, order.long_at(&body, 12)?, order.long_at(&body, 16)?, 20),
-            OLD_PACKET => (order.short_at(&body, 0)?.into(), order.long_at(&body, 12)?, order.long_at(&body, 16)?, 20),
-            SIMPLE => {
-                let whole = order.long_at(&body, 0)?;
-                (0, whole.min((body.len() as u32).saturating_sub(8)), whole, 4)
-            }
-            _ => (0, 0, 0, 0),
-        };
-        if start > 0 {
-            seen += 1;
-            if seen == number {
-                let bytes = body.get(start..).and_then(|rest| rest.get(..captured as usize)).ok_or_else(cut)?;
-                let link = links.get(interface as usize).copied().ok_or_else(cut)?;
-                return of_ethernet(link, bytes.to_vec(), whole);
-            }
-        }
-        match array(&mut file)? {
-            Some(next) => kind = next,
-            None => return Err(too_few(seen)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECTION: u32 = 0x0a0d_0d0a;
+    const INTERFACE: u32 = 1;
+    const ENHANCED: u32 = 6;
+
+    #[derive(Clone, Copy)]
+    enum Order {
+        Little,
+        Big,
+    }
 
     fn long(order: Order, value: u32) -> [u8; 4] {
         match order {
