@@ -210,6 +210,8 @@ impl<H: Host> Side<'_, H> {
             flow.half_open = false;
             self.streams.lanes.opened(flow.lane);
             self.streams.sweep_at.get_or_insert(now + KEEPALIVE);
+            // Many connections may open in a second that have nothing to say: what opening took is given back at once.
+            flow.tcp.rest();
         }
         if flow.tcp.state == State::Lingering {
             self.linger(id);
