@@ -27,45 +27,43 @@ pub struct Limits {
     pub flows: usize,
     /// For each container, however many are free.
     pub flows_per_container: usize,
+    /// Of them, those for datagrams: each takes one of the host's ephemeral ports from everybody.
+    pub ports: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 65_536, flows_per_container: 65_536 }
+        Self { flows: 65_536, flows_per_container: 65_536, ports: 17_645 }
     }
 }
 
-/// Who has how many.
+/// So many of a kind, and who has how many.
 #[derive(Clone)]
-pub(crate) struct Budget {
-    limits: Limits,
+struct Pool {
+    limit: usize,
     taken: usize,
     by_container: HashMap<PortId, usize>,
 }
 
-impl Budget {
-    pub(crate) fn new(limits: Limits) -> Budget {
-        Budget { limits, taken: 0, by_container: HashMap::new() }
+impl Pool {
+    fn new(limit: usize) -> Pool {
+        Pool { limit, taken: 0, by_container: HashMap::new() }
     }
 
-    /// Whether this container may have one more.
-    pub(crate) fn check(&self, container: PortId) -> Result<(), DropReason> {
+    fn check(&self, container: PortId, most: usize) -> Result<(), DropReason> {
         let has = self.by_container.get(&container).copied().unwrap_or(0);
-        let free = self.limits.flows.saturating_sub(self.taken);
-        let shared = free.saturating_sub(self.limits.flows / RESERVE).saturating_mul(SHARE);
-        let few = if free > 0 { (self.limits.flows / FEW).max(1) } else { 0 };
-        let full = has >= self.limits.flows_per_container.min(shared.max(few));
-        if full { Err(DropReason::FlowLimit) } else { Ok(()) }
+        let free = self.limit.saturating_sub(self.taken);
+        let shared = free.saturating_sub(self.limit / RESERVE).saturating_mul(SHARE);
+        let few = if free > 0 { (self.limit / FEW).max(1) } else { 0 };
+        if has >= most.min(shared.max(few)) { Err(DropReason::FlowLimit) } else { Ok(()) }
     }
 
-    /// One more of this container. Whoever calls has checked, or does not mind.
-    pub(crate) fn take(&mut self, container: PortId) {
+    fn take(&mut self, container: PortId) {
         self.taken += 1;
         *self.by_container.entry(container).or_insert(0) += 1;
     }
 
-    /// One that [`Budget::take`] counted is closed.
-    pub(crate) fn give(&mut self, container: PortId) {
+    fn give(&mut self, container: PortId) {
         self.taken = self.taken.saturating_sub(1);
         if let Some(has) = self.by_container.get_mut(&container) {
             *has = has.saturating_sub(1);
@@ -76,13 +74,64 @@ impl Budget {
     }
 }
 
+/// Who has how many sockets, and how many ports of the host by them.
+#[derive(Clone)]
+pub(crate) struct Budget {
+    most: usize,
+    sockets: Pool,
+    ports: Pool,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: Limits) -> Budget {
+        Budget {
+            most: limits.flows_per_container,
+            sockets: Pool::new(limits.flows),
+            ports: Pool::new(limits.ports.min(limits.flows)),
+        }
+    }
+
+    /// Whether this container may have one more socket.
+    pub(crate) fn check(&self, container: PortId) -> Result<(), DropReason> {
+        self.sockets.check(container, self.most)
+    }
+
+    /// Whether this container may have one more socket that takes a port of the host from everybody.
+    pub(crate) fn check_port(&self, container: PortId) -> Result<(), DropReason> {
+        self.check(container)?;
+        self.ports.check(container, self.most)
+    }
+
+    /// One more of this container. Whoever calls has checked, or does not mind.
+    pub(crate) fn take(&mut self, container: PortId) {
+        self.sockets.take(container);
+    }
+
+    /// The same with a port.
+    pub(crate) fn take_port(&mut self, container: PortId) {
+        self.take(container);
+        self.ports.take(container);
+    }
+
+    /// One that [`Budget::take`] counted is closed.
+    pub(crate) fn give(&mut self, container: PortId) {
+        self.sockets.give(container);
+    }
+
+    /// One that [`Budget::take_port`] counted is closed.
+    pub(crate) fn give_port(&mut self, container: PortId) {
+        self.give(container);
+        self.ports.give(container);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn lm_4_a_container_gets_its_share_and_no_more_and_all_of_them_no_more_than_there_is() {
-        let mut budget = Budget::new(Limits { flows: 3, flows_per_container: 2 });
+        let mut budget = Budget::new(Limits { flows: 3, flows_per_container: 2, ..Limits::default() });
         let (a, b) = (PortId(1), PortId(2));
         for _ in 0..2 {
             assert_eq!(budget.check(a), Ok(()));
@@ -109,5 +158,18 @@ mod tests {
             assert!(got >= 1_000 / FEW, "container {container} gets {got}");
             assert!(container != 1 || got == 700, "alone it gets {got}");
         }
+    }
+
+    #[test]
+    fn lm_4_datagrams_leave_ports_of_the_host_to_others_and_streams_need_none() {
+        let mut budget = Budget::new(Limits { ports: 8, ..Limits::default() });
+        let container = PortId(1);
+        while budget.check_port(container).is_ok() {
+            budget.take_port(container);
+        }
+        assert!(budget.ports.taken < 8, "{} of eight", budget.ports.taken);
+        assert_eq!(budget.check(container), Ok(()), "a stream needs no port of its own");
+        budget.give_port(container);
+        assert_eq!(budget.check_port(container), Ok(()));
     }
 }

@@ -243,7 +243,14 @@ impl<H: Host> Relay<H> {
         };
         let key = Key { proto, src: SocketAddr::new(src, src_port), dst: SocketAddr::new(dst, dst_port) };
         match proto {
-            Proto::Tcp => self.streams().handle(port, key, frame, now, journey, out),
+            Proto::Tcp => {
+                // What begins may have the place of an endpoint that the same container does not need.
+                if frame.segment()[13] & 0x12 == 0x02 && self.shared.budget.check(port).is_err() {
+                    // If there is none, the budget says so again.
+                    let _ = self.datagrams().make_room_for_socket(port, now, out);
+                }
+                self.streams().handle(port, key, frame, now, journey, out)
+            }
             Proto::Udp | Proto::Icmp => self.datagrams().handle(port, key, frame, now, journey, out),
         }
     }

@@ -94,7 +94,7 @@ fn lm_4_an_idle_connection_costs_at_most_two_hundred_bytes_and_leaves_none() {
     let sockets = Sockets::new(poll.registry().try_clone().expect("its registry"), 1 << 48, lent);
     let allow = to.iter().map(|at| at.to_string().parse::<Allow>().expect("a rule")).collect();
     let policy = Policy { gateway: GATEWAY.into(), resolver: None, allow, deny: Vec::new() };
-    let limits = Limits { flows: 1 << 20, flows_per_container: 1 << 20 };
+    let limits = Limits { flows: 1 << 20, flows_per_container: 1 << 20, ..Limits::default() };
     let relay = Relay::new(Config { mac: Mac::from_ipv4(GATEWAY), mtu: 1_500, policy, limits }, sockets);
     let mut world = World { relay, now: Instant::from_secs(10), to, bytes: Vec::new(), next: 0 };
     // What is allocated once, whatever comes.

@@ -124,7 +124,7 @@ proptest! {
         flows in prop::sample::select(vec![1usize, 2, 5, 1_000]),
         per_container in prop::sample::select(vec![1usize, 3, 1_000]),
     ) {
-        let mut user = User::new(Limits { flows, flows_per_container: per_container });
+        let mut user = User::new(Limits { flows, flows_per_container: per_container, ..Limits::default() });
         for event in life {
             match event {
                 Event::Frame(random) => {
@@ -293,7 +293,7 @@ fn why_not_a_quota_is_reached() {
     let (meta, frame) = syn(A, OTHER, 80).frame();
     is_dropped(&explained(&mut house.network, PORT_A, meta, &frame, house.now).0, DropReason::SessionLimit);
 
-    let mut user = User::new(Limits { flows: 10, flows_per_container: 1 });
+    let mut user = User::new(Limits { flows: 10, flows_per_container: 1, ..Limits::default() });
     let (meta, frame) = syn(A, SERVER, ECHO).frame();
     assert_eq!(agree(&mut user.network, PORT_A, meta, &frame, user.now), Verdict::Relay);
     let (meta, frame) = syn(A, SERVER, 80).frame();

@@ -11,7 +11,7 @@ use crate::world::{Setup, Talk, World};
 
 #[test]
 fn beyond_its_share_a_container_is_refused_and_others_are_not() {
-    let limits = Limits { flows: 100, flows_per_container: 10 };
+    let limits = Limits { flows: 100, flows_per_container: 10, ..Limits::default() };
     let mut world = World::new(Setup { limits, ..Setup::default() });
     let sockets: Vec<_> =
         (0..15).map(|number| world.station(1).connect((SERVER, MANUAL), 40_000 + number, 4_096)).collect();
@@ -33,7 +33,7 @@ fn beyond_its_share_a_container_is_refused_and_others_are_not() {
 
 #[test]
 fn a_full_network_refuses_new_flows_and_keeps_the_old() {
-    let limits = Limits { flows: 5, flows_per_container: 5 };
+    let limits = Limits { flows: 5, flows_per_container: 5, ..Limits::default() };
     let mut world = World::new(Setup { limits, ..Setup::default() });
     for number in 0..3 {
         let socket = world.station(1).udp(5_000 + number);

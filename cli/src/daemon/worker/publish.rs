@@ -112,7 +112,8 @@ impl Worker {
             let is_kept = owner.is_none() && lan.book.kept_for(name).any(|kept| kept.is_named_by(spec));
             if ended.len() == before && !is_kept {
                 return Err(Refusal::NotFound(format!(
-                    "container {name} does not publish {spec}; see what it publishes with: tapswitch ls"
+                    "container {name} does not publish {spec}; write the port of the container, alone or behind that of the \
+                     host (8080:80), as `tapswitch ls` shows them"
                 )));
             }
         }

@@ -123,13 +123,13 @@ impl Datagrams {
             copy.table.insert_session(Session::new(at, session.dst, session.via, class, session.last));
         }
         let mut idle = None;
-        while budget.check(port).is_err() {
+        while budget.check_port(port).is_err() {
             let left = idle.get_or_insert_with(|| self.table.idle_endpoints(port, now, IDLE));
             if *left == 0 {
                 break;
             }
             *left -= 1;
-            budget.give(port);
+            budget.give_port(port);
         }
         copy
     }
@@ -218,6 +218,10 @@ impl<H: Host> Side<'_, H> {
         let Some((session, endpoint)) = self.datagrams.table.both(index) else {
             return Err(DropReason::NoSuchFlow.into());
         };
+        if endpoint.port != port {
+            // Another container uses the address.
+            return Err(DropReason::SpoofedSource.into());
+        }
         endpoint.mac = frame.src_mac();
         session.head = Head::of(frame);
         session.up_bytes += payload.len() as u64;
@@ -267,7 +271,11 @@ impl<H: Host> Side<'_, H> {
         let way = Way { redirected: via != key.dst, ipv6: via.is_ipv6() };
         let table = &mut self.datagrams.table;
         let source = table.by_source(key.proto, src, way);
-        let listens = source.and_then(|at| table.endpoint(at)).is_some_and(|endpoint| endpoint.listens);
+        let endpoint = source.and_then(|at| table.endpoint(at));
+        if endpoint.as_ref().is_some_and(|endpoint| endpoint.port != port) {
+            return Err(DropReason::SpoofedSource.into());
+        }
+        let listens = endpoint.is_some_and(|endpoint| endpoint.listens);
         let no_room = |reason| Refusal { reason, unreachable: Some(13) };
         self.make_room(port, listens, now, out).map_err(no_room)?;
         let endpoint = match self.datagrams.table.by_source(key.proto, src, way) {
@@ -283,7 +291,7 @@ impl<H: Host> Side<'_, H> {
                     error => Refusal { reason: DropReason::HostSocketFailed, unreachable: unreachable_code(error) },
                 })?;
                 journey.note(|| Step::decided(Stage::Relay, format!("{via} goes by a new socket of the host")));
-                self.shared.budget.take(port);
+                self.shared.budget.take_port(port);
                 self.datagrams.table.insert_endpoint(Endpoint::new(key.proto, src, way, port, mac, now), true)
             }
         };
@@ -306,8 +314,13 @@ impl<H: Host> Side<'_, H> {
     }
 
     /// Sees to it that a container may have one more socket.
-    fn make_room_for_socket(&mut self, port: PortId, now: Instant, out: &mut impl Emit) -> Result<(), DropReason> {
-        while let Err(reason) = self.shared.budget.check(port) {
+    pub(crate) fn make_room_for_socket(
+        &mut self,
+        port: PortId,
+        now: Instant,
+        out: &mut impl Emit,
+    ) -> Result<(), DropReason> {
+        while let Err(reason) = self.shared.budget.check_port(port) {
             let idle = self.datagrams.table.idle_endpoint(port, now, IDLE).ok_or(reason)?;
             self.flush(now, out);
             self.datagrams.evicted += 1;
@@ -431,7 +444,7 @@ impl<H: Host> Side<'_, H> {
     fn close(&mut self, endpoint: u32) {
         let Some(id) = self.datagrams.table.id_of(endpoint) else { return };
         if let Some(port) = self.datagrams.table.remove_endpoint(endpoint) {
-            self.shared.budget.give(port);
+            self.shared.budget.give_port(port);
             self.host.close(id);
         }
     }

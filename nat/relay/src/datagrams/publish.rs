@@ -14,7 +14,7 @@ impl<H: Host> Side<'_, H> {
     pub(crate) fn publish(&mut self, publication: &Publication) -> io::Result<SocketAddr> {
         let &Publication { owner, mac, .. } = publication;
         let SocketAddr::V4(inside) = publication.inside else { return Err(io::ErrorKind::InvalidInput.into()) };
-        if self.shared.budget.check(owner).is_err() {
+        if self.shared.budget.check_port(owner).is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
                 "the container has as many sockets as it may have",
@@ -23,7 +23,7 @@ impl<H: Host> Side<'_, H> {
         let table = &mut self.datagrams.table;
         let id = table.next_id();
         let at = self.host.bind(id, publication.at)?;
-        self.shared.budget.take(owner);
+        self.shared.budget.take_port(owner);
         let way = Way { redirected: false, ipv6: at.is_ipv6() };
         let endpoint = Endpoint::new(Proto::Udp, inside, way, owner, mac, tapswitch_wire::Instant::ZERO);
         let is_source = at.is_ipv4() && !at.ip().is_loopback();

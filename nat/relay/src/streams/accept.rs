@@ -128,7 +128,7 @@ impl<H: Host> Side<'_, H> {
 
     fn accept_from(&mut self, listener: FlowId, publication: &Publication, now: Instant, out: &mut impl Emit) -> After {
         for _ in 0..ACCEPTS {
-            if self.streams.lanes.half_open(publication.owner) >= MAX_HALF_OPEN {
+            if self.streams.lanes.half_open(publication.owner, true) >= MAX_HALF_OPEN {
                 // The kernel keeps the others until the container has answered some of these.
                 return After::Pause;
             }
@@ -163,9 +163,6 @@ impl<H: Host> Side<'_, H> {
         };
         let start = self.start(&key, now);
         self.insert(id, publication.owner, &key, publication.mac, client, now, Tcp::active_open(&start));
-        if let Some(flow) = self.streams.table.get(id) {
-            flow.published = true;
-        }
         self.with_tcp(id, now, out, |tcp, path, out| tcp.send_syn(path, out));
         self.streams.table.arm(id, now);
     }

@@ -17,7 +17,8 @@ pub(crate) struct LaneId(u16);
 struct Lane {
     port: PortId,
     flows: usize,
-    half_open: usize,
+    /// Begun by the container, and by others through its published ports: neither keeps the other from beginning more.
+    half_open: [usize; 2],
     /// Flows that have something to send, each once.
     queue: VecDeque<FlowId>,
     /// Whether it stands in the round, or has its turn this moment.
@@ -42,17 +43,17 @@ impl Lanes {
         self.lanes[usize::from(lane.0)].port
     }
 
-    /// Flows of a container that are not established yet.
-    pub(crate) fn half_open(&self, port: PortId) -> usize {
-        self.by_port.get(&port).map_or(0, |lane| self.lanes[usize::from(lane.0)].half_open)
+    /// Flows of a container that are not established yet, those that others began or those that it began itself.
+    pub(crate) fn half_open(&self, port: PortId, published: bool) -> usize {
+        self.by_port.get(&port).map_or(0, |lane| self.lanes[usize::from(lane.0)].half_open[usize::from(published)])
     }
 
     /// One more flow of a container, not established yet. A switch has fewer ports than there are lanes.
-    pub(crate) fn join(&mut self, port: PortId) -> LaneId {
+    pub(crate) fn join(&mut self, port: PortId, published: bool) -> LaneId {
         let id = match self.by_port.get(&port) {
             Some(lane) => *lane,
             None => {
-                let lane = Lane { port, flows: 0, half_open: 0, queue: VecDeque::new(), listed: false };
+                let lane = Lane { port, flows: 0, half_open: [0; 2], queue: VecDeque::new(), listed: false };
                 let id = self.free.pop().unwrap_or(LaneId(self.lanes.len() as u16));
                 match self.lanes.get_mut(usize::from(id.0)) {
                     Some(place) => *place = lane,
@@ -64,20 +65,20 @@ impl Lanes {
         };
         let lane = self.lane(id);
         lane.flows += 1;
-        lane.half_open += 1;
+        lane.half_open[usize::from(published)] += 1;
         id
     }
 
     /// The lane of a container as another table counts it, with one flow more.
     pub(crate) fn join_as(&mut self, port: PortId, other: &Lanes) -> LaneId {
-        let id = self.join(port);
-        self.lane(id).half_open = other.half_open(port);
+        let id = self.join(port, false);
+        self.lane(id).half_open = [false, true].map(|published| other.half_open(port, published));
         id
     }
 
     /// A flow is established, or was given up before.
-    pub(crate) fn opened(&mut self, lane: LaneId) {
-        let half_open = &mut self.lane(lane).half_open;
+    pub(crate) fn opened(&mut self, lane: LaneId, published: bool) {
+        let half_open = &mut self.lane(lane).half_open[usize::from(published)];
         *half_open = half_open.saturating_sub(1);
     }
 

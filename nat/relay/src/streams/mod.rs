@@ -158,6 +158,10 @@ impl<H: Host> Side<'_, H> {
         let Some(flow) = self.streams.table.get(id) else {
             return Err(DropReason::NoSuchFlow.into());
         };
+        if self.streams.lanes.port(flow.lane) != port {
+            // Another container uses the address.
+            return Err(DropReason::SpoofedSource.into());
+        }
         flow.mac = frame.src_mac();
         flow.last = stamp::Stamp::of(now);
         let (before, taken) = (flow.tcp.state, flow.tcp.taken());
@@ -208,7 +212,7 @@ impl<H: Host> Side<'_, H> {
         let Some(flow) = self.streams.table.get(id) else { return };
         if flow.half_open && !flow.tcp.is_half_open() {
             flow.half_open = false;
-            self.streams.lanes.opened(flow.lane);
+            self.streams.lanes.opened(flow.lane, flow.published);
             self.streams.sweep_at.get_or_insert(now + KEEPALIVE);
             // Many connections may open in a second that have nothing to say: what opening took is given back at once.
             flow.tcp.rest();
@@ -236,7 +240,7 @@ impl<H: Host> Side<'_, H> {
             }
             return Err(DropReason::NoSuchFlow.into());
         }
-        if self.streams.lanes.half_open(port) >= MAX_HALF_OPEN {
+        if self.streams.lanes.half_open(port, false) >= MAX_HALF_OPEN {
             journey.note(|| Step::decided(Stage::Relay, "this container has too many connections half open"));
             return Err(Refusal { reason: DropReason::FlowLimit, unreachable: Some(13) });
         }
@@ -277,8 +281,11 @@ impl<H: Host> Side<'_, H> {
         tcp: Tcp,
     ) {
         self.shared.budget.take(port);
-        let lane = self.streams.lanes.join(port);
-        self.streams.table.insert(id, Flow::new(id, key, mac, lane, now, tcp), via);
+        let published = tcp.state == State::SynSent;
+        let lane = self.streams.lanes.join(port, published);
+        let mut flow = Flow::new(id, key, mac, lane, now, tcp);
+        flow.published = published;
+        self.streams.table.insert(id, flow, via);
     }
 
     /// The host said no at once.
@@ -417,7 +424,7 @@ impl<H: Host> Side<'_, H> {
         let Some(flow) = self.streams.table.remove(id) else { return };
         self.shared.budget.give(self.streams.lanes.port(flow.lane));
         if flow.half_open {
-            self.streams.lanes.opened(flow.lane);
+            self.streams.lanes.opened(flow.lane, flow.published);
         }
         self.streams.lanes.leave(flow.lane);
         self.host.close_stream(id, reset);

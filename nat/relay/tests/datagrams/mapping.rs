@@ -107,3 +107,17 @@ fn containers_do_not_share_sockets_and_one_that_goes_takes_only_its_own() {
     assert_eq!(world.flows().iter().map(|flow| flow.port).collect::<Vec<_>>(), [PortId(2)]);
     assert_eq!((world.sockets(), world.drops(DropReason::NoSuchFlow)), (1, 1));
 }
+
+#[test]
+fn another_container_that_uses_the_address_neither_sends_nor_hears_for_it() {
+    let mut world = World::new();
+    world.send(HOW, (SERVER, 7), b"hello");
+    let forged = How { port: PortId(2), ..HOW };
+    for to in [(SERVER, 7), (OTHER, 7)] {
+        let refusal = world.put(forged, to, b"it is me").expect_err("another container's address");
+        assert_eq!(refusal.reason, DropReason::SpoofedSource);
+    }
+    world.turn();
+    assert_eq!((world.sent().len(), world.sockets(), world.flows().len()), (1, 1, 1));
+    assert_eq!(payloads(&world.arrive(at(SERVER, 7), b"answer"), at(SERVER, 7)), [b"answer"]);
+}

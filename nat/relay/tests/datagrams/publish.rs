@@ -130,7 +130,7 @@ fn a_port_that_is_taken_back_is_closed_and_can_be_given_again() {
 
 #[test]
 fn lm_4_what_listens_counts_as_its_owners_socket_and_is_never_displaced() {
-    let mut world = World::limited(Limits { flows: 1_000, flows_per_container: 2 });
+    let mut world = World::limited(Limits { flows: 1_000, flows_per_container: 2, ..Limits::default() });
     world.relay.publish(publication(ANYWHERE)).expect("a free port");
     world.pass(seconds(100));
     world.send(from(1), (SERVER, 7), b"x");

@@ -5,7 +5,7 @@ use tapswitch_wire::{DropReason, PortId};
 
 use crate::world::{HOW, How, OTHER, SERVER, World, at, from, seconds};
 
-const FEW: Limits = Limits { flows: 1_000, flows_per_container: 10 };
+const FEW: Limits = Limits { flows: 1_000, flows_per_container: 10, ports: 1_000 };
 
 #[test]
 fn lm_4_answered_questions_make_room_and_unanswered_ones_do_not() {

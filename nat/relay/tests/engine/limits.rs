@@ -117,3 +117,16 @@ fn a_near_host_is_answered_for_at_once() {
     assert_eq!(world.rx(ACK, 1, 1, b"hello").len(), 1);
     assert_eq!(world.host().written, b"hello");
 }
+
+#[test]
+fn another_container_that_uses_the_address_neither_sends_nor_hears_for_a_connection() {
+    let mut world = World::new();
+    open(&mut world, PortId(1), 10_000);
+    world.port = PortId(2);
+    let (verdict, sent) = world.verdict(ACK, 1, 1, b"it is me");
+    assert_eq!((verdict, sent.len()), (Some(DropReason::SpoofedSource), 0));
+    assert_eq!(world.verdict(RST, 1, 1, b"").0, Some(DropReason::SpoofedSource));
+    world.port = PortId(1);
+    assert_eq!(world.verdict(ACK, 1, 1, b"x").0, None, "the connection goes on");
+    assert_eq!(world.host().written, b"x");
+}

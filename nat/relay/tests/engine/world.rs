@@ -105,7 +105,7 @@ impl World {
 
     /// Of containers that may have so many flows.
     pub fn with_flows(flows: usize) -> World {
-        World::with(Limits { flows, flows_per_container: flows }, &[])
+        World::with(Limits { flows, flows_per_container: flows, ..Limits::default() }, &[])
     }
 
     /// With networks that nobody reaches through the host.
