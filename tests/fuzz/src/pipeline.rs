@@ -24,7 +24,7 @@ use crate::record::{Kind, Record};
 use crate::street::{self, Street};
 use crate::taps::{Tap, Taps};
 
-const LIMITS: Limits = Limits { flows: 8, flows_per_container: 5 };
+const LIMITS: Limits = Limits { flows: 8, flows_per_container: 5, ports: 8 };
 /// Containers.
 const PORTS: u32 = 3;
 /// Records of one input. More would only be slow.

@@ -14,9 +14,7 @@ use tapswitch_tests::{INET, Stopwatch, Switch, World, eventually, holds_for, rec
 use super::{Held, LIMIT, at, connect};
 
 /// More than all buffers on the way can take.
-fn much() -> u64 {
-    if long() { 1 << 30 } else { 256 << 20 }
-}
+const MUCH: u64 = 1 << 30;
 
 /// Set where tests may take minutes.
 const LONG: &str = "TAPSWITCH_TESTS_LONG";
@@ -71,13 +69,13 @@ fn pauses(outwards: bool) {
     let counting = Counting { stream: from, sent: Arc::clone(&sent) };
     let sender = thread::spawn(move || {
         let mut counting = counting;
-        let digest = send(&mut counting, 4, much()).expect("sends everything");
+        let digest = send(&mut counting, 4, MUCH).expect("sends everything");
         counting.stream.shutdown(Shutdown::Write).expect("ends");
         digest
     });
     stands_still(&sent, Duration::from_secs(2));
     let held_up = sent.load(Ordering::Relaxed);
-    assert!(held_up < much(), "all of it was taken");
+    assert!(held_up < MUCH, "all of it was taken");
     let waiting = Held::by(pid);
     assert!(waiting.grown_since(before) < WAITING, "{before:?} became {waiting:?}");
     let received = receive(&mut to).expect("everything arrives");
