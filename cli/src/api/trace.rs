@@ -68,7 +68,7 @@ impl OffloadView {
 pub enum TraceLine {
     /// A frame.
     Frame(Box<TraceView>),
-    /// Frames since the line before that were wanted too and are not told, because there were too many.
+    /// Frames since the line before that were wanted too, or may have been, and are not told because there were too many.
     Missed {
         /// How many.
         missed: u64,

@@ -25,7 +25,7 @@ pub(super) fn execute(global: &Global, args: &TraceArgs) -> Result<(), Error> {
             (_, true) => print(&format!("{raw}\n"))?,
             (TraceLine::Frame(view), _) => print(&told(view, colours))?,
             (TraceLine::Missed { missed }, _) => {
-                eprintln!("({missed} more frames were wanted and are not shown; narrow the filter, or raise --rate)");
+                eprintln!("({missed} more frames were or may have been wanted and are not shown; narrow the filter, or raise --rate)");
             }
         }
         if let (TraceLine::Frame(_), Some(left)) = (&line, &mut left) {

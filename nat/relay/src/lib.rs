@@ -15,8 +15,8 @@
 //!   instead, goes back. Nothing is forged.
 //!
 //! The engine does no I/O: [`Host`] is a trait. [`Sockets`] is the real one, over mio; a test scripts its own. Frames for
-//! containers go to an [`Emit`](tapswitch_wire::Emit). [`Relay::poll`] is called once a turn: it sends owed acknowledgements (one a flow and
-//! turn, not one a frame), continues flows whose share of the last turn was used up, and lets timers end.
+//! containers go to an [`Emit`](tapswitch_wire::Emit). [`Relay::poll`] is called once a turn: it sends owed acknowledgements (not one a
+//! frame), continues flows whose share of the last turn was used up, and lets timers end.
 //!
 //! What is changed on the way, because a socket is between: of TCP, the TTL of what comes from the outside is 64, and its
 //! type of service and TCP options do not pass; urgent data stays in line. IP options never pass. Fragments are put

@@ -245,7 +245,7 @@ impl<H: Host> Relay<H> {
         match proto {
             Proto::Tcp => {
                 // What begins may have the place of an endpoint that the same container does not need.
-                if frame.segment()[13] & 0x12 == 0x02 && self.shared.budget.check(port).is_err() {
+                if streams::begins(frame) && self.shared.budget.check(port).is_err() {
                     // If there is none, the budget says so again.
                     let _ = self.datagrams().make_room_for_socket(port, now, out);
                 }

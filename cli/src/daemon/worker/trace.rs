@@ -49,7 +49,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Wanted frames that were not told since this was asked last.
+    /// Frames that were or may have been wanted, and were not told, since this was asked last.
     pub fn missed(&self) -> u64 {
         self.missed.missed.swap(0, Ordering::Relaxed)
     }
@@ -65,23 +65,40 @@ struct Tracer {
     allowance: Mutex<Allowance>,
 }
 
-/// So many a second: a bucket that is filled once a second.
+/// Frames that are followed to their end in a second, for each one that may be told, where only the end shows whether one
+/// is wanted.
+const FOLLOWED: u32 = 8;
+
+/// So many a second: buckets that are filled once a second.
 #[derive(Debug)]
 struct Allowance {
-    left: u32,
+    told: u32,
+    followed: u32,
     until: Instant,
 }
 
+impl Allowance {
+    fn new(rate: u32, now: Instant) -> Allowance {
+        let followed = rate.saturating_mul(FOLLOWED);
+        Allowance { told: rate, followed, until: now + Duration::from_secs(1) }
+    }
+}
+
 impl Tracer {
-    /// Whether one more may be told now.
-    fn may(&self, now: Instant) -> bool {
+    /// Whether one more may be told now, or followed because it may be wanted.
+    fn may(&self, now: Instant, wanted: Tri) -> bool {
         let mut allowance = self.allowance.lock();
         if now >= allowance.until {
-            *allowance = Allowance { left: self.wanted.rate, until: now + Duration::from_secs(1) };
+            *allowance = Allowance::new(self.wanted.rate, now);
         }
-        let may = allowance.left > 0;
-        allowance.left = allowance.left.saturating_sub(1);
+        let left = if wanted == Tri::Yes { &mut allowance.told } else { &mut allowance.followed };
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
         may
+    }
+
+    fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +106,16 @@ impl Tracer {
 struct Names {
     network: String,
     ports: RwLock<HashMap<PortId, String>>,
+}
+
+impl Names {
+    fn of(&self, port: PortId) -> String {
+        match port {
+            PortId::GATEWAY => "gateway".to_owned(),
+            PortId::UPLINK => "uplink".to_owned(),
+            port => self.ports.read().get(&port).cloned().unwrap_or_else(|| format!("port {port}")),
+        }
+    }
 }
 
 /// Everybody who watches.
@@ -113,11 +140,7 @@ impl Tracing {
     /// The names of a network and of one of its ports.
     pub(super) fn names_of(&self, network: usize, port: PortId) -> Option<(String, String)> {
         let names = self.networks.get(network)?;
-        let name = match port {
-            PortId::GATEWAY => "gateway".to_owned(),
-            port => names.ports.read().get(&port).cloned().unwrap_or_else(|| format!("port {port}")),
-        };
-        Some((names.network.clone(), name))
+        Some((names.network.clone(), names.of(port)))
     }
 
     /// Whether anybody watches. Read once a turn.
@@ -161,7 +184,7 @@ impl Tracing {
             return None;
         }
         let (out, frames) = mpsc::channel(WAITING);
-        let allowance = Mutex::new(Allowance { left: wanted.rate, until: now + Duration::from_secs(1) });
+        let allowance = Mutex::new(Allowance::new(wanted.rate, now));
         let filters = RwLock::new(self.compile(&wanted.filter));
         let tracer = Arc::new(Tracer { wanted, filters, out, missed: AtomicU64::new(0), allowance });
         tracers.push(Arc::clone(&tracer));
@@ -188,8 +211,8 @@ impl Tracing {
             let Some(filter) = filters.get(network) else { continue };
             match frame.as_ref().map_or(Tri::Later, |frame| filter.first(frame, &Looked { port: from })) {
                 Tri::No => {}
-                Tri::Yes | Tri::Later if tracer.may(now) => hearing.push(Arc::clone(tracer)),
-                Tri::Yes | Tri::Later => drop(tracer.missed.fetch_add(1, Ordering::Relaxed)),
+                wanted if tracer.may(now, wanted) => hearing.push((Arc::clone(tracer), wanted)),
+                _ => tracer.miss(),
             }
         }
         if ended {
@@ -210,14 +233,8 @@ impl Tracing {
     /// Tells those who want it what became of a frame.
     pub(super) fn tell(&self, seen: Seen, journey: Recorded, verdict: Verdict) {
         let Some(names) = self.networks.get(seen.network) else { return };
-        let ports = names.ports.read();
-        let name = |port: PortId| match port {
-            PortId::GATEWAY => "gateway".to_string(),
-            PortId::UPLINK => "uplink".to_string(),
-            port => ports.get(&port).cloned().unwrap_or_else(|| format!("port {port}")),
-        };
         let to = match verdict {
-            Verdict::Forward(port) => vec![name(port)],
+            Verdict::Forward(port) => vec![names.of(port)],
             _ => Vec::new(),
         };
         let reason = match verdict {
@@ -231,16 +248,20 @@ impl Tracing {
         };
         let (looked, outcome) = (Looked { port: seen.from }, Outcome { verdict, flow: None, out });
         let steps: Vec<StepView> = journey.steps.into_iter().map(StepView::from).collect();
-        for tracer in &seen.hearing {
+        for (tracer, wanted) in &seen.hearing {
             let filters = tracer.filters.read();
             let Some(filter) = filters.get(seen.network) else { continue };
             if !frame.as_ref().is_none_or(|frame| filter.last(frame, &looked, &outcome)) {
                 continue;
             }
+            if *wanted == Tri::Later && !tracer.may(seen.came, Tri::Yes) {
+                tracer.miss();
+                continue;
+            }
             let view = TraceView {
                 time_ns: (self.epoch + (seen.came - Instant::ZERO)).as_nanos() as u64,
                 network: names.network.clone(),
-                port: name(seen.from),
+                port: names.of(seen.from),
                 frame: seen.line.clone(),
                 length: seen.bytes.len(),
                 steps: steps.clone(),
@@ -253,7 +274,7 @@ impl Tracing {
             };
             match tracer.out.try_send(view) {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
-                Err(TrySendError::Full(_)) => drop(tracer.missed.fetch_add(1, Ordering::Relaxed)),
+                Err(TrySendError::Full(_)) => tracer.miss(),
             }
         }
     }
@@ -268,7 +289,7 @@ pub(super) struct Seen {
     /// As it came.
     bytes: Vec<u8>,
     came: Instant,
-    hearing: Vec<Arc<Tracer>>,
+    hearing: Vec<(Arc<Tracer>, Tri)>,
 }
 
 impl Seen {

@@ -123,6 +123,11 @@ impl Streams {
     }
 }
 
+/// Whether this segment begins a connection.
+pub(crate) fn begins<B: Deref<Target = [u8]>>(frame: &FrameOf<B>) -> bool {
+    frame.segment()[13] & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
+}
+
 /// The streams at work, with what they need.
 pub(crate) struct Side<'a, H> {
     pub streams: &'a mut Streams,

@@ -77,7 +77,7 @@ reasons! {
     MulticastNotRouted, "multicast-not-routed", "Multicast and broadcast do not leave the network.";
     TtlExceeded, "ttl-exceeded", "The time to live ran out.";
     NoRoute, "no-route", "There is no way to the destination: the network has no uplink.";
-    FragmentNotSupported, "fragment-not-supported", "Fragments are not taken here: by the gateway itself, or by the uplink `user`, which does not reassemble them yet.";
+    FragmentNotSupported, "fragment-not-supported", "The gateway takes no fragments of packets that are for itself.";
     FragmentMalformed, "fragment-malformed", "The fragment's length is no multiple of eight, or it reaches past the largest packet.";
     FragmentTooShort, "fragment-too-short", "The first fragment does not hold the transport header, or a later one overlaps it.";
     FragmentDuplicate, "fragment-duplicate", "This part of the packet has come already.";
